@@ -1,0 +1,132 @@
+"""A production-quality pure-Python WSGI server, without dependencies.
+
+Owns the two ways to serve an application in one call; :func:`create_server` is the third
+way, for those who want the server in hand before it runs. All modules but the command
+line's are loaded with the package.
+
+Row 9: imports all modules of the lower rows.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from waitress import (
+    adjustments,
+    buffers,
+    channel,
+    compat,
+    parser,
+    proxy_headers,
+    receiver,
+    rfc7230,
+    server,
+    task,
+    trigger,
+    utilities,
+    wasyncore,
+)
+from waitress.server import create_server
+
+__all__ = [
+    "adjustments",
+    "buffers",
+    "channel",
+    "compat",
+    "create_server",
+    "logging",
+    "parser",
+    "profile",
+    "proxy_headers",
+    "receiver",
+    "rfc7230",
+    "serve",
+    "serve_paste",
+    "server",
+    "task",
+    "trigger",
+    "utilities",
+    "wasyncore",
+]
+
+
+def serve(app: Any, **kw: Any) -> None:
+    """Serve a WSGI application until the server is stopped, by Ctrl-C for example.
+
+    Args:
+        app: the application.
+        kw: settings, as :class:`waitress.adjustments.Adjustments` takes them. Three more
+            are for programs: ``_quiet`` configures no logging and tells no address;
+            ``_server`` makes the server from the application and the settings, instead of
+            :func:`create_server`; ``_profile`` runs under the profiler and prints its
+            statistics at the end.
+
+    Raises:
+        ValueError: a setting is not allowed; TypeError: it is of an impossible kind.
+        OSError: an address cannot be bound.
+
+    Threads: the calling thread becomes the loop.
+    """
+    make_server: Callable[..., Any] = kw.pop("_server", create_server)
+    quiet = kw.pop("_quiet", False)
+    profiled = kw.pop("_profile", False)
+    if not quiet:
+        logging.basicConfig()
+    made = make_server(app, **kw)
+    if not quiet:
+        made.print_listen("Serving on http://{}:{}")
+    if profiled:
+        profile("server.run()", globals(), {"server": made}, (), False)
+    else:
+        made.run()
+
+
+def serve_paste(app: Any, global_conf: Any, **kw: Any) -> int:
+    """Serve an application for PasteDeploy, as its entry point ``paste.server_runner``.
+
+    Args:
+        app: the application.
+        global_conf: the defaults of the whole configuration file; not used.
+        kw: settings, as text; see :func:`serve`.
+    """
+    serve(app, **kw)
+    return 0
+
+
+def profile(
+    cmd: str,
+    globals: dict[str, Any],
+    locals: dict[str, Any],
+    sort_order: tuple[str, ...],
+    callers: bool,
+) -> None:
+    """Run a statement under the profiler; print the statistics to standard output.
+
+    Args:
+        cmd: the statement.
+        globals: the global names it sees.
+        locals: the local names it sees.
+        sort_order: keys of :meth:`pstats.Stats.sort_stats`; empty for cumulative time,
+            then calls, then time.
+        callers: print who calls whom, instead of how long each takes.
+    """
+    # Few serve under the profiler; the others need not carry it in memory.
+    import os
+    import profile as profiler
+    import pstats
+    import tempfile
+
+    handle, path = tempfile.mkstemp(prefix="waitress-profile-")
+    os.close(handle)
+    try:
+        profiler.runctx(cmd, globals, locals, path)
+        stats = pstats.Stats(path)
+        stats.sort_stats(*(sort_order or ("cumulative", "calls", "time")))
+        if callers:
+            stats.print_callers()
+        else:
+            stats.print_stats()
+    finally:
+        os.remove(path)

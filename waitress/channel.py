@@ -1,0 +1,953 @@
+"""One connection, seen from the loop.
+
+Owns the socket, the parser of the request being received, the connection's state and its
+deadline. Bytes come in through ``handle_read`` and ``received``, which feeds the parser;
+complete requests go to the request queue, and the channel itself, as a task, to the task
+dispatcher; the worker's bytes come back through the outbound buffer and leave in
+``_flush``. Every decision about the connection is made in ``_advance``, in the loop's
+thread: start the next request, answer a refused one, invite a body, or close.
+
+Row 7: imports clients, eventloop, outbound, parser, pollers, request_queue, service,
+spool, task, tcp, utilities and wasyncore.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+import socket
+import threading
+import time
+import traceback
+from collections.abc import MutableMapping, Sequence
+from math import inf
+from typing import Any
+
+from waitress import tcp, wasyncore
+from waitress.buffers import OverflowableBuffer, ReadOnlyFileBasedBuffer
+from waitress.clients import Clients
+from waitress.observer import NO_OBSERVER, Observer
+from waitress.outbound import ClientDisconnected, OutboundBuffer
+from waitress.parser import HTTPRequestParser
+from waitress.pollers import ERROR, HANGUP, INVALID, PEER_CLOSED, READ, WRITE
+from waitress.request_queue import RequestQueue
+from waitress.service import answer_error, serve_next
+from waitress.spool import SpoolBudget, default_spool_limit
+from waitress.task import ErrorTask, WSGITask
+from waitress.utilities import (
+    BadRequest,
+    Error,
+    HTTPVersionNotSupported,
+    InsufficientStorage,
+    InternalServerError,
+    RequestTimeout,
+)
+
+__all__ = [
+    "ChannelState",
+    "ClientDisconnected",
+    "ErrorTask",
+    "HTTPChannel",
+    "HTTPRequestParser",
+    "InternalServerError",
+    "OverflowableBuffer",
+    "Phase",
+    "ReadOnlyFileBasedBuffer",
+    "WSGITask",
+    "socket",
+    "threading",
+    "time",
+    "traceback",
+    "wasyncore",
+]
+
+#: What one connection may send in one turn of the loop before the others have theirs.
+FLUSH_BYTES = 1024 * 1024
+#: What is handed to the kernel at once.
+SEND_BYTES = 256 * 1024
+
+#: A body may be as slow as it likes for this long before its rate is looked at, seconds.
+BODY_RATE_GRACE_SECONDS = 30.0
+#: A reader without progress is cut after this long while a worker waits for it, seconds.
+SEND_TIMEOUT_WORKER_WAITS_SECONDS = 30.0
+#: How often a waiting worker's plight is looked at again, in seconds.
+WORKER_WAIT_LOOK_SECONDS = 1.0
+#: The end of a lingering close: without a byte for so long (seconds), or after so many.
+LINGER_SILENCE_SECONDS = 5.0
+LINGER_BYTES = 64 * 1024 * 1024
+
+_channel_ids = itertools.count(1)
+_request_ids = itertools.count(1)
+
+
+class ChannelState(enum.Enum):
+    """What may still happen on a connection."""
+
+    OPEN = "requests are read and served"
+    DRAINING = "nothing more is read; what is buffered is sent, then it is closed"
+    LINGERING = "everything was sent; the client may read it before it is closed"
+    CLOSED = "the socket is closed"
+
+
+_MOVES = {
+    ChannelState.OPEN: {ChannelState.DRAINING, ChannelState.CLOSED},
+    ChannelState.DRAINING: {ChannelState.LINGERING, ChannelState.CLOSED},
+    ChannelState.LINGERING: {ChannelState.CLOSED},
+    ChannelState.CLOSED: set(),
+}
+_OPEN = ChannelState.OPEN
+_DRAINING = ChannelState.DRAINING
+_LINGERING = ChannelState.LINGERING
+_CLOSED = ChannelState.CLOSED
+
+
+class Phase(enum.Enum):
+    """Whom the connection waits for: which of the deadlines runs."""
+
+    IDLE = "the client may send a request, or leave"
+    HEAD = "the client is sending a head"
+    BODY = "the client is sending a body"
+    OURS = "the server works; no deadline of the client's runs"
+    SEND = "the client has to read"
+    LINGER = "the client has to see that we are done"
+
+
+_IDLE, _HEAD, _BODY = Phase.IDLE, Phase.HEAD, Phase.BODY
+_OURS, _SEND, _LINGER = Phase.OURS, Phase.SEND, Phase.LINGER
+
+
+class HTTPChannel(wasyncore.dispatcher):
+    """A connection: zero to any number of requests, in order, then closed and forgotten.
+
+    Threads: everything belongs to the loop, but for the block "worker" (``service``,
+    ``write_soon``, ``writev_soon`` and what serving a request needs), and the doors that
+    users open from any thread (``handle_close``, ``close``, ``cancel``, and assigning
+    ``will_close`` and ``close_when_flushed``), which forward to the loop.
+    """
+
+    task_class = WSGITask
+    error_task_class = ErrorTask
+    parser_class = HTTPRequestParser
+
+    #: The request being received, incomplete.
+    request: Any = None
+    #: Whether ``100 Continue`` was sent for the request being received.
+    sent_continue = False
+
+    #: See :mod:`waitress.eventloop`.
+    interest_is_state = True
+    deadline = inf
+    deadline_bucket: int | None = None
+    touched = False
+
+    def __init_subclass__(cls, **kw: Any) -> None:
+        super().__init_subclass__(**kw)
+        if "readable" in cls.__dict__ or "writable" in cls.__dict__:
+            # A subclass that answers these questions wants to be asked.
+            cls.interest_is_state = False
+
+    def __init__(
+        self,
+        server: Any,
+        sock: Any,
+        addr: Any,
+        adj: Any,
+        map: MutableMapping[int, Any] | None = None,  # noqa: A002 - asyncore's name
+    ) -> None:
+        """
+        Args:
+            server: has ``adj``, ``active_channels``, ``add_task`` and ``pull_trigger``.
+            sock: the accepted connection; its peer may be gone already.
+            addr: the peer's address, as the environ will tell it.
+            adj: the settings; read at every use.
+            map: the socket map to stand in.
+        """
+        self.server = server
+        self.adj = adj
+        self.addr = addr
+        self.channel_id = next(_channel_ids)
+        self.observer: Observer = getattr(server, "observer", NO_OBSERVER)
+        self.clients: Clients = getattr(server, "clients", None) or Clients()
+        self._spool: SpoolBudget = getattr(server, "spool", None) or SpoolBudget(
+            default_spool_limit(getattr(adj, "spool_dir", None))
+        )
+        self.event_loop = wasyncore.event_loop_of(
+            wasyncore.socket_map if map is None else map
+        )
+        self.request_queue = RequestQueue()
+        self.outbound = OutboundBuffer(
+            self._spool, self._touch_and_wake, self.event_loop.condition_factory
+        )
+        self.state = _OPEN
+        self.phase = _IDLE
+        now = self.event_loop.now
+        self.creation_time = time.time()
+        #: When the phase began, when it last saw a byte, and how many it saw.
+        self._phase_since = now
+        self._progress_at = now
+        self._phase_bytes = 0
+        self._acknowledged_total = 0
+
+        #: Nothing that the client may still send is a request: it was refused, or asked
+        #: to close.
+        self._input_ended = False
+        #: The kernel's buffer is full: wait for it to say that it takes more.
+        self._is_blocked = False
+        #: The client was seen to send no more.
+        self._peer_closed = False
+        self._hung_up = False
+        self._lingers = False
+        self._resets = False
+        #: The loop itself runs a task: it must not wait for room.
+        self._answers = False
+        #: Set from any thread, done by the loop.
+        self._close_wanted = False
+        self._drain_wanted = False
+
+        self.interest = READ | PEER_CLOSED
+        super().__init__(sock, map)
+        self.connected = True
+        self.clients.channels.add(self)
+        self._update_deadline()
+        if self.observer.listening:
+            self.observer.channel_created(self)
+
+    def add_channel(self, map: MutableMapping[int, Any] | None = None) -> None:  # noqa: A002
+        """Enter the map and the server's table of channels."""
+        super().add_channel(map)
+        assert self._fileno is not None
+        self.server.active_channels[self._fileno] = self
+        self.event_loop.note_change(self._fileno)
+
+    def del_channel(self, map: MutableMapping[int, Any] | None = None) -> None:  # noqa: A002
+        """Leave the map and the server's table of channels."""
+        fd = self._fileno
+        super().del_channel(map)
+        if fd is not None:
+            self.event_loop.note_change(fd)
+            if self.server.active_channels.get(fd) is self:
+                self.server.active_channels.pop(fd, None)
+
+    # -- loop: events ----------------------------------------------------------------
+
+    def readable(self) -> bool:
+        """Say whether the loop should read from the connection."""
+        if self.state is _OPEN:
+            return (
+                not self._input_ended
+                and len(self.request_queue.requests) <= self.adj.channel_request_lookahead
+                and not self.outbound.pending
+            )
+        return self.state is _LINGERING
+
+    def writable(self) -> bool:
+        """Say whether there is something to send, or the connection is to be closed."""
+        return self.outbound.pending > 0 or self.will_close or self.close_when_flushed
+
+    def handle_events(self, flags: int) -> None:
+        """React to the poller's word."""
+        if flags & READ:
+            if self.readable():
+                self.handle_read_event()
+            else:
+                self._ignore_input()
+        if flags & WRITE:
+            self.handle_write_event()
+        if flags & PEER_CLOSED and not self.readable():
+            self._peer_closed = True
+            self._ignore_input()
+        if flags & (ERROR | HANGUP | INVALID):
+            self._handle_hangup(flags)
+
+    def _ignore_input(self) -> None:
+        """Stop watching for input that is not wanted now.
+
+        Registrations are not narrowed before such input came: most clients wait for the
+        response, and then watching and not watching in turns would cost two system calls
+        for every request.
+        """
+        mask = self.interest & ~READ
+        if self._peer_closed:
+            mask &= ~PEER_CLOSED
+        self._watch(mask)
+
+    def _handle_hangup(self, flags: int) -> None:
+        """Both directions are closed, or the connection was reset."""
+        if self.state is _CLOSED:
+            return
+        if flags & (ERROR | INVALID) or not self.request_queue.requests:
+            self.handle_close()
+            return
+        # A client that has left entirely may still want its request done. Its word would
+        # be repeated at every turn of the loop.
+        self._peer_closed = self._hung_up = True
+        self._watch(0)
+
+    def handle_read(self) -> None:
+        """Read once, and hand on what came."""
+        if self.state is _LINGERING:
+            self._discard_input()
+            return
+        try:
+            data = self.recv(self.adj.recv_bytes)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._log_socket_error()
+            self.handle_close()
+            return
+        if data:
+            self._progress_at = self.event_loop.now
+            self._phase_bytes += len(data)
+            self.received(data)
+            self._advance()
+        else:
+            self.connected = False
+
+    def handle_write(self) -> None:
+        """Send, and go on."""
+        self._is_blocked = False
+        self.handle_ready()
+
+    def handle_ready(self) -> None:
+        """Go on after a worker's report, or after an order from outside."""
+        if self.state is _CLOSED:
+            return
+        if self._close_wanted:
+            self._close_now()
+            return
+        if self._drain_wanted and self.state is _OPEN:
+            self._move_to(_DRAINING, "ordered from outside")
+        self._flush()
+        self._advance()
+
+    # -- loop: bytes to requests -------------------------------------------------------
+
+    def received(self, data: bytes) -> bool:
+        """Take bytes from the connection; say whether they were of interest.
+
+        They may hold any number of requests and begin and end anywhere.
+        """
+        if not data or self.state is not _OPEN or self._drain_wanted or self._close_wanted:
+            return False
+        queued: list[Any] = []
+        while data and not self._input_ended:
+            request = self.request
+            if request is None:
+                request = self.request = self.parser_class(self.adj)
+            had_head = request.headers_finished
+            consumed = request.received(data)
+            if request.headers_finished and not had_head:
+                self._head_received(request)
+            if request.body_rcv is not None and not request.error:
+                self._account_body(request)
+            if request.completed or request.error:
+                self._request_received(request, queued)
+            elif request.expect_continue and not self.request_queue.requests:
+                self.send_continue()
+            if not consumed:
+                break  # A parser that takes nothing now never will.
+            data = data[consumed:]
+        if data:
+            # Closing while the client's bytes lie unread resets the connection.
+            self._lingers = True
+        if queued and self.observer.listening:
+            self.observer.requests_queued(self, queued)
+        self._start_next()
+        return True
+
+    def _head_received(self, request: Any) -> None:
+        if not request.error and not request.empty:
+            request.error = _refused_version(request.version)
+        request.request_id = next(_request_ids)
+        if self.observer.listening and not request.empty:
+            self.observer.request_created(self, request)
+
+    def _request_received(self, request: Any, queued: list[Any]) -> None:
+        self.request = None
+        self.sent_continue = False
+        if getattr(request, "request_id", None) is None:
+            request.request_id = next(_request_ids)
+        if request.empty:
+            return
+        if request.error or request.connection_close:
+            self._input_ended = True
+        if self.request_queue.append(request):
+            queued.append(request)
+        else:
+            self.discard_request(request)
+
+    def _account_body(self, request: Any) -> None:
+        """Count what the body takes on the disk; refuse it when there is no room."""
+        body = request.body_rcv.getbuf()
+        if getattr(body, "overflowed", False):
+            size = body.__len__()
+            grown = size - getattr(request, "spooled_bytes", 0)
+            if size <= self.adj.outbuf_high_watermark:
+                self._spool.take(grown)
+            elif not self._spool.reserve(grown):
+                request.error = InsufficientStorage("no room for the request body")
+                request.error.reject_reason = "spool-full"
+                return
+            request.spooled_bytes = size
+
+    # -- loop: what next ---------------------------------------------------------------
+
+    def _advance(self) -> None:
+        """Do what the connection's state asks for."""
+        if self.state is _OPEN:
+            if self.request_queue.is_ended:
+                self._move_to(_DRAINING, "a response ended the connection")
+            else:
+                self._start_next()
+        if self.state is _DRAINING and not self.outbound.pending:
+            self._finish_draining()
+        if self.state is not _CLOSED:
+            self._update_interest()
+            self._update_deadline()
+
+    def _start_next(self) -> None:
+        """Have the first request served, answer it, or invite the body being awaited."""
+        queue = self.request_queue
+        if queue.in_service:  # Only the loop sets it, so that a lock is not needed.
+            return
+        if not queue.requests:
+            request = self.request
+            if request is not None and request.expect_continue and not self.sent_continue:
+                self.send_continue()
+        elif (refused := queue.waiting_error()) is not None:
+            self._answer_refused(refused)
+        elif self.outbound.pending <= self.adj.outbuf_high_watermark and queue.claim():
+            self.event_loop.start_soon(self)
+
+    def start_service(self) -> None:
+        """Hand the first request to the workers; the event loop calls it."""
+        self.server.add_task(self)
+
+    def send_continue(self) -> None:
+        """Invite the body of the request being received (RFC 9110, 10.1.1)."""
+        self.request.expect_continue = False
+        self.sent_continue = True
+        self._append_and_flush(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _append_and_flush(self, data: bytes) -> None:
+        self.outbound.append((data,), len(data), self.adj, may_wait=False)
+        self._flush()
+
+    def _answer_refused(self, request: Any) -> None:
+        """Answer a request that was refused; nothing follows it."""
+        if self.observer.listening:
+            self.observer.request_refused(self, request, request.error)
+        self._answers = True
+        try:
+            answer_error(self, request)
+        finally:
+            self._answers = False
+        _, dropped = self.request_queue.finish(False)
+        self.discard_request(request)
+        self.drop_requests(dropped)
+        self._lingers = True
+        self._flush()
+        if self.state is _OPEN:
+            self._move_to(_DRAINING, "a request was refused")
+
+    def _refuse_receiving(self, error: Error, reason: str) -> None:
+        """Refuse the request being received."""
+        request, self.request = self.request, None
+        request.error = error
+        error.reject_reason = reason
+        self._input_ended = True
+        if self.request_queue.append(request):
+            self._start_next()
+        self._advance()
+
+    # -- loop: sending -----------------------------------------------------------------
+
+    def _flush(self) -> None:
+        """Send until there is nothing, the kernel takes no more, or others wait."""
+        outbound = self.outbound
+        if self._is_blocked:
+            return
+        budget = FLUSH_BYTES
+        while outbound.pending and budget > 0:
+            sent = self._send_some()
+            if not sent:
+                self._is_blocked = self.state is not _CLOSED
+                return
+            budget -= sent
+        if outbound.pending and self.state is not _CLOSED:
+            self._is_blocked = True  # Not the kernel: the others have their turn.
+
+    def _send_some(self) -> int:
+        """Send the next bytes; return how many went."""
+        try:
+            parts = self.outbound.peek(SEND_BYTES)
+            sent = self._send_parts(parts) if parts else 0
+        except OSError:
+            self._log_socket_error()
+            self.handle_close()
+            return 0
+        except Exception:  # noqa: BLE001 - an application's file: anything
+            self.logger.exception("Unexpected exception when flushing")
+            self.handle_close()
+            return 0
+        if sent:
+            self._progress_at = self.event_loop.now
+            try:
+                passed = self.outbound.advance(sent)
+            except Exception:  # noqa: BLE001 - an application's file: anything
+                self.logger.exception("Unexpected error when closing an outbuf")
+                passed = []
+            for request in passed:
+                self.observer.request_finished(request)
+        elif self.state is not _CLOSED:
+            tcp.limit_unsent(self.socket)
+        return sent
+
+    def _send_parts(self, parts: list[bytes | memoryview]) -> int:
+        if len(parts) == 1:
+            return self.send(parts[0])
+        if self._sends_plainly():
+            try:
+                return self.socket.sendmsg(parts)  # type: ignore[no-any-return]
+            except OSError:
+                pass  # Let send() find out what is wrong, in its way.
+        # One string, so that whoever overrides send() sees bytes.
+        return self.send(b"".join(parts))
+
+    def _sends_plainly(self) -> bool:
+        """Say whether nobody has put anything between the channel and its socket."""
+        return (
+            type(self.socket) is socket.socket
+            and type(self).send is wasyncore.dispatcher.send
+            and "send" not in self.__dict__
+            and hasattr(socket.socket, "sendmsg")
+        )
+
+    def _log_socket_error(self) -> None:
+        if self.adj.log_socket_errors:
+            self.logger.exception("Socket error")
+
+    # -- loop: the end -----------------------------------------------------------------
+
+    def _move_to(self, state: ChannelState, reason: str) -> None:
+        assert state in _MOVES[self.state], (self.state, state)
+        self.state = state
+        self.log(f"channel {self.channel_id} is {state.name}: {reason}")
+
+    def _finish_draining(self) -> None:
+        """Close, after everything was sent, so that the client gets to read it."""
+        if self._resets:
+            tcp.reset_on_close(self.socket)
+        elif self._has_unread_input() and self._begin_to_linger():
+            return
+        self._close_now()
+
+    def _has_unread_input(self) -> bool:
+        """Say whether closing now would reset the connection, and destroy the response.
+
+        The kernel resets when bytes of the client lie unread, or come later.
+        """
+        if self._peer_closed:
+            return False
+        if self._lingers:
+            return True
+        try:
+            return bool(self.socket.recv(1))
+        except (OSError, AttributeError):
+            return False
+
+    def _begin_to_linger(self) -> bool:
+        if not self.clients.may_linger() or not tcp.stop_sending(self.socket):
+            return False
+        self._move_to(_LINGERING, "the client may still be sending")
+        self.clients.lingering_count += 1
+        return True
+
+    def _discard_input(self) -> None:
+        """Read what nobody wants, so that the client gets to read what was sent."""
+        try:
+            data = self.socket.recv(SEND_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self._progress_at = self.event_loop.now
+        self._phase_bytes += len(data)
+        if not data or self._phase_bytes > LINGER_BYTES:
+            self._close_now()
+        else:
+            self._update_deadline()
+
+    def handle_close(self) -> None:
+        """Close, whatever is unsent. Repeatable.
+
+        Threads: any; another thread than the loop's has the loop do it.
+        """
+        if self.event_loop.is_current_thread():
+            self._close_now()
+        else:
+            self.will_close = True
+
+    close = handle_close
+
+    def _close_now(self) -> None:
+        if self.state is _CLOSED:
+            return
+        if self.state is _LINGERING:
+            self.clients.lingering_count -= 1
+        self._move_to(_CLOSED, "closed")
+        self.event_loop.deadlines.forget(self)
+        self.clients.channels.discard(self)
+        self.connected = False
+        try:
+            self.outbound.close()
+        except Exception:  # noqa: BLE001 - an application's file: anything
+            self.logger.exception("Unknown exception while trying to close outbuf")
+        self.drop_requests(self.request_queue.close())
+        if self.request is not None:
+            self.discard_request(self.request)
+            self.request = None
+        super().close()
+        if self.observer.listening:
+            self.observer.channel_closed(self)
+
+    # -- loop: interest and deadlines --------------------------------------------------
+
+    def _update_interest(self) -> None:
+        mask = self.interest & ~WRITE
+        if self._is_blocked and self.outbound.pending:
+            mask |= WRITE
+        if not self._hung_up and self.readable():
+            mask |= READ | PEER_CLOSED
+        self._watch(mask)
+
+    def _watch(self, mask: int) -> None:
+        if mask != self.interest:
+            self.interest = mask
+            if self._fileno is not None:
+                self.event_loop.set_interest(self._fileno, mask)
+
+    def _update_deadline(self) -> None:
+        """Find out whom the connection waits for, and until when."""
+        phase = self._current_phase()
+        if phase is not self.phase:
+            self.phase = phase
+            self._phase_since = self._progress_at = self.event_loop.now
+            self._phase_bytes = 0
+        self.event_loop.deadlines.arm(self, self._current_deadline())
+
+    def _current_phase(self) -> Phase:
+        if self.state is _LINGERING:
+            return _LINGER
+        if self.outbound.pending:
+            return _SEND
+        if self.request_queue.requests or self.state is not _OPEN:
+            return _OURS
+        request = self.request
+        if request is None:
+            return _IDLE
+        return _BODY if request.headers_finished else _HEAD
+
+    def _current_deadline(self) -> float:
+        phase = self.phase
+        if phase is _OURS:
+            return inf
+        if phase is _SEND:
+            return self._send_deadline()
+        if phase is _LINGER:
+            return min(
+                self._phase_since + _seconds(self.adj, "linger_timeout", 30),
+                self._progress_at + LINGER_SILENCE_SECONDS,
+            )
+        deadline = self._progress_at + _seconds(self.adj, "channel_timeout", 120)
+        if phase is _HEAD:
+            deadline = min(deadline, self._phase_since + _seconds(self.adj, "header_timeout", 30))
+        elif phase is _BODY:
+            deadline = min(
+                deadline,
+                self._progress_at + _seconds(self.adj, "body_timeout", 60),
+                self._body_rate_deadline(),
+            )
+        return deadline
+
+    def _body_rate_deadline(self) -> float:
+        """Return the instant at which the body's average rate will be too low."""
+        rate = getattr(self.adj, "body_min_rate", 240)
+        if not rate:
+            return inf
+        return self._phase_since + max(BODY_RATE_GRACE_SECONDS, self._phase_bytes / rate)
+
+    def _send_deadline(self) -> float:
+        timeout = _seconds(self.adj, "send_timeout", 120)
+        if not self.outbound.worker_is_waiting:
+            return self._progress_at + timeout
+        timeout = min(timeout, SEND_TIMEOUT_WORKER_WAITS_SECONDS)
+        return min(self._progress_at + timeout, self.event_loop.now + WORKER_WAIT_LOOK_SECONDS)
+
+    def handle_deadline(self, now: float) -> None:
+        """End what has taken too long."""
+        phase = self.phase
+        if phase is _SEND:
+            self._handle_send_deadline(now)
+        elif phase is _HEAD:
+            self._refuse_receiving(
+                RequestTimeout("the head of the request took too long"), "header-timeout"
+            )
+        elif phase is _BODY:
+            self._refuse_receiving(
+                RequestTimeout("the body of the request took too long"), "body-timeout"
+            )
+        elif phase is _IDLE:
+            self.close_if_idle()
+        else:
+            self._close_now()
+
+    def _handle_send_deadline(self, now: float) -> None:
+        if self._has_progressed():
+            self._progress_at = now
+        if self.outbound.worker_is_waiting:
+            self.clients.relieve_spool(now)
+        timeout = _seconds(self.adj, "send_timeout", 120)
+        if self.outbound.worker_is_waiting:
+            timeout = min(timeout, SEND_TIMEOUT_WORKER_WAITS_SECONDS)
+        if self.state is _CLOSED:
+            return
+        if now >= self._progress_at + timeout:
+            self.cut("its reader has stalled")
+        else:
+            self._update_deadline()
+
+    def _has_progressed(self) -> bool:
+        """Say whether the client has acknowledged bytes since this was last asked."""
+        unacknowledged = tcp.unacknowledged_bytes(self.socket)
+        if unacknowledged is None:
+            return False
+        total = self.outbound.sent_total - unacknowledged
+        progressed, self._acknowledged_total = total > self._acknowledged_total, total
+        return progressed
+
+    # -- loop: making room (waitress.clients) ------------------------------------------
+
+    def head_pending_since(self) -> float:
+        """Return when the head being received began; ``inf`` when none is."""
+        return self._phase_since if self.phase is _HEAD else inf
+
+    def idle_since(self) -> float:
+        """Return since when the connection has been idle; ``inf`` when it is not."""
+        return self._progress_at if self.phase is _IDLE else inf
+
+    def stalled_since(self, now: float) -> float:
+        """Return since when unsent bytes have waited without progress, else ``inf``."""
+        if self.phase is not _SEND:
+            return inf
+        if self._has_progressed():
+            self._progress_at = now
+        return self._progress_at
+
+    def give_up_head(self) -> None:
+        """Refuse the head being received and close, without waiting for the client."""
+        self._refuse_receiving(
+            RequestTimeout("the head of the request took too long"), "evicted"
+        )
+        self._close_now()
+
+    def close_if_idle(self) -> bool:
+        """Close if one last read finds nothing; say whether it did."""
+        self.handle_read()
+        if self.state is _OPEN and self.phase is _IDLE:
+            self._close_now()
+        return self.state is _CLOSED
+
+    def cut(self, reason: str) -> None:
+        """Close at once, whatever is unsent."""
+        self.logger.info(f"Connection from {self.addr} was cut: {reason}")
+        tcp.reset_on_close(self.socket)
+        self._close_now()
+
+    # -- worker ------------------------------------------------------------------------
+
+    def service(self) -> None:
+        """Serve the first request; the task dispatcher calls it."""
+        serve_next(self)
+
+    def write_soon(self, data: bytes | ReadOnlyFileBasedBuffer) -> int:
+        """Have bytes, or a prepared file, sent as soon as possible.
+
+        Returns:
+            The number of bytes taken over.
+
+        Raises:
+            ClientDisconnected: nobody reads any more.
+        """
+        if not self.connected:
+            raise ClientDisconnected
+        if isinstance(data, ReadOnlyFileBasedBuffer):
+            size = data.__len__()
+            self.outbound.append_file(data)
+        elif not data:
+            return 0
+        else:
+            size = data.__len__()
+            self.outbound.append((data,), size, self.adj, not self._answers)
+        self._report()
+        return size
+
+    def writev_soon(self, parts: Sequence[bytes], last: bool = False) -> None:
+        """Have several byte strings sent, the first ones never without the others.
+
+        Args:
+            last: no code of the application's runs before the end of the service, which
+                tells the loop anyway.
+
+        Raises:
+            ClientDisconnected: nobody reads any more.
+        """
+        if not self.connected:
+            raise ClientDisconnected
+        if type(self).write_soon is not HTTPChannel.write_soon or "write_soon" in self.__dict__:
+            self.write_soon(b"".join(parts))
+            return
+        self.outbound.append(parts, sum(map(len, parts)), self.adj, not self._answers)
+        if not last:
+            self._report()
+
+    def check_client_disconnected(self) -> bool:
+        """Say whether the client was seen to leave; ``waitress.client_disconnected``."""
+        return self._peer_closed or not self.connected
+
+    @property
+    def close_requested(self) -> bool:
+        """Whether the server wants the connection back after the response."""
+        return self.clients.is_crowded
+
+    def reset_when_closed(self) -> None:
+        """Make the end of the connection a reset: the response is not whole."""
+        self._resets = True
+
+    def discard_request(self, request: Any) -> None:
+        """Release what a request holds."""
+        try:
+            request.close()
+        except Exception:  # noqa: BLE001 - a parser of the user's: anything
+            self.logger.exception("Unexpected error when closing a request")
+        spooled = getattr(request, "spooled_bytes", 0)
+        if spooled:
+            request.spooled_bytes = 0
+            self._spool.release(spooled)
+
+    def drop_requests(self, requests: list[Any]) -> None:
+        """Release requests that never run."""
+        for request in requests:
+            self.discard_request(request)
+            if self.observer.listening:
+                self.observer.request_cancelled(request)
+
+    def service_ended(self, has_turn: bool) -> None:
+        """Report to the loop, and queue for the next request that is there already."""
+        if has_turn:
+            if self.outbound.pending <= self.adj.outbuf_high_watermark:
+                # Behind the others: no pipelining client keeps a worker to itself.
+                self.server.add_task(self)
+            else:
+                self.request_queue.release()
+        self._report()
+
+    def _report(self) -> None:
+        self.event_loop.touch_threadsafe(self)
+        self.server.pull_trigger()
+
+    # -- any thread --------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """Give up: the task dispatcher shuts down with the channel in its queue."""
+        self.connected = False
+        self.request_queue.release()
+        self.drop_requests(self.request_queue.close())
+        self.will_close = True
+
+    def _touch_and_wake(self) -> None:
+        self.event_loop.touch_threadsafe(self)
+        self.event_loop.wake_threadsafe()
+
+    # -- names that users know; the doors onto what is above ---------------------------
+
+    @property
+    def will_close(self) -> bool:
+        """Whether the connection is closed at the next opportunity, even with unsent data.
+
+        Assigning true orders it, from any thread.
+        """
+        return self._close_wanted or self.state is _CLOSED
+
+    @will_close.setter
+    def will_close(self, value: bool) -> None:
+        self._close_wanted = bool(value)
+        if value:
+            self._touch_and_wake()
+
+    @property
+    def close_when_flushed(self) -> bool:
+        """Whether the connection is closed when everything buffered was sent.
+
+        Assigning true orders it, from any thread.
+        """
+        return self._drain_wanted or self.state in (_DRAINING, _LINGERING)
+
+    @close_when_flushed.setter
+    def close_when_flushed(self, value: bool) -> None:
+        self._drain_wanted = bool(value)
+        if value:
+            self._touch_and_wake()
+
+    @property
+    def requests(self) -> list[Any]:
+        """Complete requests waiting or in service, the one in service first."""
+        return self.request_queue.requests
+
+    @requests.setter
+    def requests(self, value: list[Any]) -> None:
+        self.request_queue.replace(value)
+        self._touch_and_wake()
+
+    @property
+    def last_activity(self) -> float:
+        """Time (seconds since the epoch) of the last byte received or sent."""
+        return time.time() - (self.event_loop.clock() - self._progress_at)
+
+    @last_activity.setter
+    def last_activity(self, value: float) -> None:
+        self._progress_at = self.event_loop.clock() - (time.time() - value)
+
+    @property
+    def total_outbufs_len(self) -> int:
+        """Unsent bytes."""
+        return self.outbound.pending
+
+    @property
+    def outbufs(self) -> Sequence[Any]:
+        """The stores that hold the unsent bytes."""
+        return self.outbound.segments
+
+    @property
+    def sendbuf_len(self) -> int:
+        """Size of the kernel's send buffer, in bytes."""
+        return int(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF))
+
+
+def _refused_version(version: str) -> Error | None:
+    """Return the answer to a version that is not served (RFC 9110, 2.5 and 15.6.6)."""
+    if version.startswith("1."):
+        return None
+    if not version:
+        error: Error = BadRequest("The request line has no HTTP version")
+        error.reject_reason = "no-version"
+    else:
+        error = HTTPVersionNotSupported("Only HTTP/1.0 and HTTP/1.1 are served")
+        error.reject_reason = "version"
+    return error
+
+
+def _seconds(adj: Any, name: str, default: float) -> float:
+    """Return a time-out, ``inf`` when it is off; settings objects may not have it."""
+    return getattr(adj, name, default) or inf

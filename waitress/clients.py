@@ -1,0 +1,111 @@
+"""The client connections of one server, and which of them has to go.
+
+Owns the set of open channels that the listeners of one server share, and the rules by
+which room is made: for a newcomer when the connection limit is reached, and on the disk
+when the spool is full. Knows of a channel what :class:`Client` lists.
+
+Row 0: imports nothing of the package.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Any, Protocol
+
+__all__ = ["Client", "Clients"]
+
+#: Above this part of the connection limit, responses ask the client to leave.
+CROWDED_PART = 0.9
+#: A connection is idle enough to make room when it has been so for this long, in seconds.
+IDLE_SECONDS = 1.0
+#: A reader counts as stalled after this long without progress, in seconds.
+STALLED_SECONDS = 5.0
+#: Connections that linger after an error at once; further ones are closed at once.
+LINGERING_LIMIT = 100
+
+
+class Client(Protocol):
+    """What is asked of a channel."""
+
+    def head_pending_since(self) -> float:
+        """Return when the head being received began; ``inf`` when none is."""
+
+    def idle_since(self) -> float:
+        """Return since when the connection has been idle; ``inf`` when it is not."""
+
+    def stalled_since(self, now: float) -> float:
+        """Return since when unsent bytes have waited without progress, else ``inf``."""
+
+    def give_up_head(self) -> None:
+        """Refuse the head being received and close."""
+
+    def close_if_idle(self) -> bool:
+        """Close if one last read finds nothing; say whether it did."""
+
+    def cut(self, reason: str) -> None:
+        """Close at once, whatever is unsent."""
+
+
+class Clients:
+    """The open channels of one server.
+
+    Threads: loop; ``is_crowded`` is read by workers, who may see it a moment late.
+    """
+
+    def __init__(self) -> None:
+        self.channels: set[Any] = set()
+        self.lingering_count = 0
+        #: Connections allowed at once; set by the server when it begins to listen.
+        self.limit: float = inf
+
+    def __len__(self) -> int:
+        return len(self.channels)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether there is no room for another connection."""
+        return len(self.channels) >= self.limit
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether responses should carry ``Connection: close``, to make room soon."""
+        return len(self.channels) > self.limit * CROWDED_PART
+
+    def may_linger(self) -> bool:
+        """Whether one more connection may wait for its client to read an error."""
+        return self.lingering_count < LINGERING_LIMIT
+
+    def make_room(self, now: float, head_age_limit: float) -> bool:
+        """Close one connection in favour of a newcomer; say whether one could go.
+
+        First a head that has been coming for longer than ``head_age_limit`` seconds, the
+        oldest; then the longest idle connection.
+        """
+        channel, since = self._oldest(lambda client: client.head_pending_since())
+        if now - since > head_age_limit:
+            channel.give_up_head()
+            return True
+        for since, channel in sorted(
+            ((client.idle_since(), client) for client in self.channels), key=lambda pair: pair[0]
+        ):
+            if now - since < IDLE_SECONDS:
+                break
+            if channel.close_if_idle():
+                return True
+        return False
+
+    def relieve_spool(self, now: float) -> bool:
+        """Cut the reader that has stalled longest; say whether one had stalled."""
+        channel, since = self._oldest(lambda client: client.stalled_since(now))
+        if now - since < STALLED_SECONDS:
+            return False
+        channel.cut("the spool is full and this reader has stalled longest")
+        return True
+
+    def _oldest(self, since: Any) -> tuple[Any, float]:
+        oldest, oldest_since = None, inf
+        for client in self.channels:
+            when = since(client)
+            if when < oldest_since:
+                oldest, oldest_since = client, when
+        return oldest, oldest_since

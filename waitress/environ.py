@@ -1,0 +1,183 @@
+"""The environ of a request: the dictionary that PEP 3333 describes.
+
+This is the one place where bytes that arrived become the names and latin-1 strings that
+an application sees: the parser knows field names, only here are there ``HTTP_*`` keys.
+
+No I/O and no settings: what concerns the connection and the server are arguments.
+Row 4: knows the file wrapper from ``buffers``; of a request, only what
+:class:`EnvironRequest` lists.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from waitress.buffers import ReadOnlyFileBasedBuffer
+
+__all__ = ["EnvironRequest", "build_environ", "build_path_info", "rename_headers"]
+
+#: Request fields whose environ keys have no ``HTTP_`` in front (RFC 3875, 4.1.2 and 4.1.3).
+rename_headers = {
+    "CONTENT_LENGTH": "CONTENT_LENGTH",
+    "CONTENT_TYPE": "CONTENT_TYPE",
+}
+
+#: The caches below are emptied when they have grown to so many entries: names are the
+#: clients' to choose, memory is ours.
+_CACHE_ENTRIES = 512
+
+# What build_environ() sets for each request.
+_REQUEST_KEYS = (
+    "REMOTE_ADDR",
+    "REMOTE_HOST",
+    "REMOTE_PORT",
+    "REQUEST_METHOD",
+    "SERVER_PROTOCOL",
+    "PATH_INFO",
+    "REQUEST_URI",
+    "QUERY_STRING",
+    "wsgi.url_scheme",
+    "wsgi.errors",
+    "wsgi.input",
+    "waitress.client_disconnected",
+)
+
+# Any thread may add to these or empty them at any time: what is missing is made again.
+_environ_keys: dict[str, str] = {}
+_server_parts: dict[tuple[str, Any, str | None, str], dict[str, Any]] = {}
+
+
+class EnvironRequest(Protocol):
+    """What a request must have so that an environ can be built from it."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Values by name, in upper case with ``_`` for ``-``."""
+
+    @property
+    def command(self) -> str:
+        """The method."""
+
+    @property
+    def path(self) -> str:
+        """The path, percent-decoded, each byte one latin-1 character."""
+
+    @property
+    def query(self) -> str:
+        """The query, as sent."""
+
+    @property
+    def request_uri(self) -> str:
+        """The request target, as sent."""
+
+    @property
+    def url_scheme(self) -> str:
+        """``"http"`` or ``"https"``."""
+
+    def get_body_stream(self) -> Any:
+        """Return the body, a binary file positioned at its first byte."""
+
+
+def build_environ(
+    request: EnvironRequest,
+    *,
+    version: str,
+    addr: Any,
+    server_name: str,
+    server_port: Any,
+    ident: str | None,
+    url_prefix: str,
+    client_disconnected: Callable[[], bool],
+) -> dict[str, Any]:
+    """Return a new environ for ``request``.
+
+    Args:
+        request: a complete request.
+        version: ``"1.0"`` or ``"1.1"``, the version of the response.
+        addr: the peer: a sequence of host and port (``None`` on a unix socket).
+        server_name: the value of ``SERVER_NAME``.
+        server_port: the port listened to; becomes a string.
+        ident: what the server calls itself; ``None`` makes ``SERVER_SOFTWARE`` empty.
+        url_prefix: the application's place, ``""`` or ``"/..."`` without a slash at its
+            end; becomes ``SCRIPT_NAME``.
+        client_disconnected: tells whether the client has gone.
+
+    Source: PEP 3333, "environ Variables"; RFC 3875, 4.1.
+    """
+    key = (server_name, server_port, ident, url_prefix)
+    environ = (_server_parts.get(key) or _server_part(key)).copy()
+    host = addr[0]
+    path = request.path
+    environ["REMOTE_ADDR"] = host
+    environ["REMOTE_HOST"] = host
+    environ["REMOTE_PORT"] = str(addr[1])
+    environ["REQUEST_METHOD"] = request.command.upper()
+    environ["SERVER_PROTOCOL"] = "HTTP/1.1" if version == "1.1" else f"HTTP/{version}"
+    environ["PATH_INFO"] = (
+        build_path_info(path, url_prefix) if url_prefix or path.startswith("//") else path
+    )
+    environ["REQUEST_URI"] = request.request_uri
+    environ["QUERY_STRING"] = request.query
+    environ["wsgi.url_scheme"] = request.url_scheme
+    environ["wsgi.errors"] = sys.stderr
+    environ["wsgi.input"] = request.get_body_stream()
+    environ["waitress.client_disconnected"] = client_disconnected
+    for name, value in request.headers.items():
+        environ[_environ_keys.get(name) or _environ_key(name)] = value
+    return environ
+
+
+def build_path_info(path: str, url_prefix: str) -> str:
+    """Return ``PATH_INFO``: ``path`` without double slashes in front and without prefix.
+
+    A path that does not lie below the prefix is returned as it is, and so are the empty
+    path and ``*``, the target of an OPTIONS for the whole server.
+    """
+    if path.startswith("//"):
+        path = "/" + path.lstrip("/")
+    if url_prefix:
+        if path == url_prefix:
+            return ""
+        if path.startswith(url_prefix + "/"):
+            return path[len(url_prefix) :]
+    return path
+
+
+def _server_part(key: tuple[str, Any, str | None, str]) -> dict[str, Any]:
+    """Return what all environs of one server have in common; it is copied, never given."""
+    server_name, server_port, ident, url_prefix = key
+    part = {
+        "SERVER_NAME": server_name,
+        "SERVER_PORT": str(server_port),
+        # The environ holds strings (PEP 3333), also of a server that keeps its name to
+        # itself.
+        "SERVER_SOFTWARE": ident or "",
+        "SCRIPT_NAME": url_prefix,
+        "wsgi.version": (1, 0),
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+        "wsgi.file_wrapper": ReadOnlyFileBasedBuffer,
+        "wsgi.input_terminated": True,
+        # Places of what differs: a copy of a dictionary that has them already need not
+        # grow, which would cost as much as filling it.
+        **dict.fromkeys(_REQUEST_KEYS),
+    }
+    _make_room(_server_parts)
+    _server_parts[key] = part
+    return part
+
+
+def _environ_key(name: str) -> str:
+    """Return the environ's key for a request field."""
+    key = rename_headers.get(name) or f"HTTP_{name}"
+    _make_room(_environ_keys)
+    _environ_keys[name] = key
+    return key
+
+
+def _make_room(cache: dict[Any, str] | dict[Any, dict[str, Any]]) -> None:
+    if len(cache) >= _CACHE_ENTRIES:
+        cache.clear()

@@ -1,0 +1,510 @@
+"""The event loop: which descriptors are watched, who is ready, who is due.
+
+Owns the poller and its registrations, the ready queue, and the deadlines of everything
+in one socket map. Knows nothing of HTTP, and of sockets only that they have a number.
+
+One pass (:meth:`EventLoop.run_pass`):
+
+1. *reconcile* the registrations with the map, which anybody may change at any time;
+2. *ask* the objects that want to be asked whether they read or write;
+3. *wait* for events, a deadline, or a wake-up, whichever comes first;
+4. hand the events to their objects, and let what is on the ready queue go on;
+5. start the tasks that these have put together: handing them over in one go, with no
+   system call between, lets the workers and the loop take turns once and not per task;
+6. tell those who are due.
+
+Two kinds of objects live in a map. A *native* one (``interest_is_state``) keeps its
+interest as state and reports changes with :meth:`EventLoop.set_interest`; it costs
+nothing while nothing happens. Any other object is *asked* ``readable()`` and
+``writable()`` in every pass, as asyncore did.
+
+Row 1: imports deadlines and pollers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select as default_select
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from math import inf
+from typing import Any, ClassVar
+
+from waitress.deadlines import Deadlines
+from waitress.pollers import PRIORITY, READ, WRITE, Poller, best_poller
+
+__all__ = ["EventLoop", "ExitNow", "SocketMap", "event_loop_of"]
+
+#: The longest wait, in seconds, when the caller names none: what outsiders do to the
+#: map or to a socket behind the loop's back is noticed after a wait at the latest.
+LONGEST_WAIT = 30.0
+
+
+class ExitNow(Exception):  # noqa: N818 - the name that asyncore's users know
+    """Raised by a handler to end the loop; it passes through everything."""
+
+
+class SocketMap(dict[int, Any]):
+    """A socket map that remembers which of its keys changed.
+
+    A drop-in dict: the loop reads :attr:`changes` instead of comparing the whole map in
+    every pass. Any thread may change the map; ``deque.append`` is atomic, and the entry
+    is made after the change, so that the loop never misses one.
+    """
+
+    def __init__(self, *args: Any, **kw: Any) -> None:
+        super().__init__(*args, **kw)
+        self.changes: deque[int] = deque(self)
+        self.event_loop: EventLoop | None = None
+
+    def __setitem__(self, fd: int, obj: Any) -> None:
+        super().__setitem__(fd, obj)
+        self.changes.append(fd)
+
+    def __delitem__(self, fd: int) -> None:
+        super().__delitem__(fd)
+        self.changes.append(fd)
+
+    def pop(self, fd: int, *default: Any) -> Any:
+        result = super().pop(fd, *default)
+        self.changes.append(fd)
+        return result
+
+    def popitem(self) -> tuple[int, Any]:
+        item = super().popitem()
+        self.changes.append(item[0])
+        return item
+
+    def clear(self) -> None:
+        fds = list(self)
+        super().clear()
+        self.changes.extend(fds)
+
+    def setdefault(self, fd: int, default: Any = None) -> Any:
+        result = super().setdefault(fd, default)
+        self.changes.append(fd)
+        return result
+
+    def update(self, *args: Any, **kw: Any) -> None:
+        fds = list(dict(*args, **kw))
+        super().update(*args, **kw)
+        self.changes.extend(fds)
+
+    def __ior__(self, other: Any) -> SocketMap:  # type: ignore[override,misc]
+        self.update(other)
+        return self
+
+
+class EventLoop:
+    """Everything the loop's thread knows about the objects of one map.
+
+    The clock and the poller come from outside, with production defaults, so that the
+    whole server can run on a simulated network and time.
+
+    Threads: the loop's own, but for the methods named ``*_threadsafe``, the ready queue
+    (a deque, whose ``append`` and ``popleft`` are atomic) and the flag ``_awake``.
+    """
+
+    #: Loops by the identity of their map, for maps that cannot carry a reference. A loop
+    #: holds its map, so an identity is never reused while its entry lives.
+    _by_map: ClassVar[weakref.WeakValueDictionary[int, EventLoop]] = (
+        weakref.WeakValueDictionary()
+    )
+    _by_map_lock: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(
+        self,
+        map: MutableMapping[int, Any] | None = None,  # noqa: A002 - the name asyncore gave it
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        poller_factory: Callable[[Any], Poller] = best_poller,
+        condition_factory: Callable[[Any], threading.Condition] = threading.Condition,
+    ) -> None:
+        self.map: MutableMapping[int, Any] = SocketMap() if map is None else map
+        self.clock = clock
+        #: The instant of the current pass, in seconds on the monotonic clock.
+        self.now = clock()
+        self.deadlines = Deadlines()
+        #: Makes what workers wait on; replaced where workers are stepped by a test.
+        self.condition_factory = condition_factory
+        self._poller_factory = poller_factory
+        self._poller: Poller | None = None
+        #: The objects whose registrations are up to date, and those among them to ask.
+        self._watched: dict[int, Any] = {}
+        self._asked: dict[int, Any] = {}
+        self._masks: dict[int, int] = {}
+        #: Descriptors that cannot be polled because they are always ready: plain files.
+        self._always_ready: dict[int, int] = {}
+        self._next_audit = -inf
+        self._starting: list[Any] = []
+        self._in_pass = False
+        self._thread_id: int | None = None
+
+        #: Objects to look at; any thread appends, the loop takes.
+        self.ready: deque[Any] = deque()
+        #: Triggers that can end the wait.
+        self.wakers: list[Any] = []
+        #: False while the loop waits, or may begin to without looking at the ready queue
+        #: again: then whoever appends must wake it. The order makes it sound without a
+        #: lock: a worker appends, then tests the flag; the loop clears the flag, then
+        #: looks at the queue. One of the two sees what the other did.
+        self._awake = False
+
+        if isinstance(self.map, SocketMap):
+            self.map.event_loop = self
+        else:
+            with self._by_map_lock:
+                self._by_map[id(self.map)] = self
+
+    # -- any thread ----------------------------------------------------------------
+
+    def is_current_thread(self) -> bool:
+        """Tell whether the caller may touch what the loop owns.
+
+        True in the loop's thread, and in every thread while nobody runs the loop.
+        """
+        return self._thread_id is None or self._thread_id == threading.get_ident()
+
+    def claim_wakeup_threadsafe(self) -> bool:
+        """Tell whether the caller has to end the loop's wait; one caller is told so.
+
+        Two callers at the same instant may both be told so; the second wake-up is
+        harmless.
+        """
+        if self._awake:
+            return False
+        self._awake = True
+        return True
+
+    def touch_threadsafe(self, obj: Any) -> None:
+        """Have ``obj.handle_ready()`` called in the loop's thread, soon.
+
+        Does not wake the loop: follow with a trigger's ``pull_trigger`` or with
+        :meth:`wake_threadsafe`. ``obj.touched`` keeps an object from standing in the
+        queue many times: it is cleared before ``handle_ready`` runs, so that whatever
+        was done before a touch that found it set is seen by that run.
+        """
+        if not obj.touched:
+            obj.touched = True
+            self.ready.append(obj)
+
+    def wake_threadsafe(self) -> None:
+        """End the loop's wait, if it waits and there is a trigger to end it with."""
+        if self.claim_wakeup_threadsafe():
+            for waker in tuple(self.wakers):
+                waker.pull_physically_threadsafe()
+
+    # -- loop's thread: for native objects -------------------------------------------
+
+    def note_change(self, fd: int) -> None:
+        """Bring the registration of one descriptor up to date with the map."""
+        obj = self.map.get(fd)
+        if self._watched.get(fd) is not obj:
+            self._unwatch(fd)
+            if obj is not None and self._poller is not None:
+                self._watch(fd, obj)
+
+    def set_interest(self, fd: int, mask: int) -> None:
+        """Change what a native object is watched for; not yet watched: harmless."""
+        obj = self._watched.get(fd)
+        if obj is not None:
+            self._set_mask(fd, obj, mask)
+
+    def start_soon(self, obj: Any) -> None:
+        """Call ``obj.start_service()`` when the events of this pass have been handled.
+
+        Outside of a pass, when somebody drives the objects by hand, at once.
+        """
+        if self._in_pass:
+            self._starting.append(obj)
+        else:
+            obj.start_service()
+
+    # -- loop's thread: running ------------------------------------------------------
+
+    def run(
+        self,
+        timeout: float | None,
+        dispatch: Callable[[Any, int], None],
+        count: int | None = None,
+        select: Any = default_select,
+    ) -> None:
+        """Make passes until the map is empty, at most ``count`` of them.
+
+        Args:
+            timeout: the longest wait of one pass, in seconds.
+            dispatch: called with an asked object and the mask of its events.
+            count: how many passes; ``None`` for no limit.
+            select: the module that the poller comes from.
+        """
+        outer_thread_id, self._thread_id = self._thread_id, threading.get_ident()
+        try:
+            while self.map and (count is None or count > 0):
+                self.run_pass(timeout, dispatch, select)
+                if count is not None:
+                    count -= 1
+        finally:
+            self._thread_id = outer_thread_id
+            if not self.map:
+                self._release_poller()
+        # A foreign thread that saw the loop running may have left it work on its way out.
+        self._drain_ready()
+
+    def run_pass(
+        self,
+        timeout: float | None,
+        dispatch: Callable[[Any, int], None],
+        select: Any = default_select,
+    ) -> None:
+        """Make one pass, as the module's docstring tells."""
+        if timeout is None:
+            timeout = LONGEST_WAIT
+        self._in_pass = True
+        try:
+            if self._poller is None:
+                self._poller = self._poller_factory(select)
+            self._reconcile(timeout)
+            self._ask()
+            self._handle_events(self._wait(self._poller, timeout), dispatch)
+            self._drain_ready()
+            self._start()
+            self._expire()
+        finally:
+            self._in_pass = False
+            self._awake = False
+
+    def _release_poller(self) -> None:
+        if self._poller is not None:
+            self._poller.close()
+            self._poller = None
+        for registrations in (self._watched, self._asked, self._masks, self._always_ready):
+            registrations.clear()
+
+    # -- reconcile
+
+    def _reconcile(self, timeout: float) -> None:
+        """Follow the map's changes; compare in full once per ``timeout``."""
+        if isinstance(self.map, SocketMap):
+            changes = self.map.changes
+            while changes:
+                self.note_change(changes.popleft())
+        elif len(self.map) != len(self._watched):
+            self._compare()
+        if self.now >= self._next_audit:
+            self._next_audit = self.now + timeout
+            self._compare()
+            self._close_vanished(
+                (fd, obj)
+                for fd, obj in list(self._watched.items())
+                if _socket_was_closed(fd, obj)
+            )
+
+    def _compare(self) -> None:
+        snapshot = _snapshot(self.map)
+        for fd, obj in list(self._watched.items()):
+            if snapshot.get(fd) is not obj:
+                self._unwatch(fd)
+        for fd, obj in snapshot.items():
+            if fd not in self._watched:
+                self._watch(fd, obj)
+
+    def _close_vanished(self, vanished: Iterable[tuple[int, Any]]) -> None:
+        """Close the objects whose descriptor somebody closed behind the loop's back."""
+        for fd, obj in vanished:
+            self._guard(obj, obj.handle_close)
+            if self.map.get(fd) is obj:
+                with contextlib.suppress(KeyError):
+                    del self.map[fd]
+
+    def _watch(self, fd: int, obj: Any) -> None:
+        self._watched[fd] = obj
+        if _is_native(obj, self):
+            self._set_mask(fd, obj, obj.interest)
+        else:
+            self._asked[fd] = obj
+
+    def _unwatch(self, fd: int) -> None:
+        if self._watched.pop(fd, None) is not None:
+            self._asked.pop(fd, None)
+            self._always_ready.pop(fd, None)
+            if self._masks.pop(fd, 0) and self._poller is not None:
+                # Gone already when the descriptor was closed first.
+                with contextlib.suppress(OSError):
+                    self._poller.unregister(fd)
+
+    def _set_mask(self, fd: int, obj: Any, mask: int) -> None:
+        old = self._masks.get(fd, 0)
+        if mask == old or self._poller is None:
+            return
+        if fd in self._always_ready:
+            self._always_ready[fd] = mask
+            return
+        try:
+            self._register(self._poller, fd, old, mask)
+        except PermissionError:
+            self._always_ready[fd] = mask
+        except OSError:
+            self._masks.pop(fd, None)
+            self._close_vanished([(fd, obj)])
+        else:
+            self._masks[fd] = mask
+
+    def _register(self, poller: Poller, fd: int, old: int, mask: int) -> None:
+        if not mask:
+            # A registration for nothing still reports errors, again and again.
+            with contextlib.suppress(OSError):
+                poller.unregister(fd)
+        elif old:
+            try:
+                poller.modify(fd, mask)
+            except FileNotFoundError:  # Closed and opened again behind our back.
+                poller.register(fd, mask)
+        else:
+            try:
+                poller.register(fd, mask)
+            except FileExistsError:
+                poller.modify(fd, mask)
+
+    # -- ask
+
+    def _ask(self) -> None:
+        for fd, obj in list(self._asked.items()):
+            if self.map.get(fd) is obj:
+                mask = READ | PRIORITY if obj.readable() else 0
+                if obj.writable() and not obj.accepting:
+                    mask |= WRITE
+                # The answer may have closed the object.
+                if self._watched.get(fd) is obj and self.map.get(fd) is obj:
+                    self._set_mask(fd, obj, mask)
+
+    # -- wait
+
+    def _wait(self, poller: Poller, timeout: float) -> list[tuple[int, int]]:
+        if not self.map:
+            return []
+        due_in = self.deadlines.next_deadline() - self.clock()
+        if due_in < timeout:
+            timeout = max(due_in, 0)
+        self._awake = False
+        if self.ready or any(self._always_ready.values()):
+            timeout = 0
+        try:
+            events = poller.poll(timeout)
+        except InterruptedError:
+            events = []
+        except (OSError, ValueError):
+            # select() fails as a whole when one of its descriptors was closed.
+            self._close_invalid()
+            events = []
+        self._awake = True
+        self.now = self.clock()
+        events.extend(item for item in self._always_ready.items() if item[1])
+        return events
+
+    def _close_invalid(self) -> None:
+        invalid = [(fd, obj) for fd, obj in self._watched.items() if not _is_open(fd)]
+        if not invalid:
+            raise  # noqa: PLE0704 - called from the except block that caught the failure
+        self._close_vanished(invalid)
+
+    # -- act
+
+    def _handle_events(
+        self, events: list[tuple[int, int]], dispatch: Callable[[Any, int], None]
+    ) -> None:
+        for fd, flags in events:
+            obj = self._watched.get(fd)
+            if obj is None or self.map.get(fd) is not obj:
+                self._unwatch(fd)
+            elif fd in self._asked:
+                dispatch(obj, flags)
+            else:
+                try:
+                    obj.handle_events(flags)
+                except (ExitNow, KeyboardInterrupt, SystemExit):
+                    raise
+                except BaseException:
+                    # The loop survives whatever one connection runs into.
+                    obj.handle_error()
+
+    def drain_ready(self) -> None:
+        """Let what is on the ready queue go on, where no pass is going to.
+
+        For those who poll by themselves; inside of a pass it does nothing.
+        """
+        if not self._in_pass:
+            self._awake = False
+            self._drain_ready()
+
+    def _drain_ready(self) -> None:
+        # Only those present now: a handler that touches again waits for the next pass.
+        for _ in range(len(self.ready)):
+            obj = self.ready.popleft()
+            obj.touched = False
+            self._guard(obj, obj.handle_ready)
+
+    def _start(self) -> None:
+        starting, self._starting = self._starting, []
+        for obj in starting:
+            self._guard(obj, obj.start_service)
+
+    def _expire(self) -> None:
+        for owner in self.deadlines.take_due(self.now):
+            self._guard(owner, owner.handle_deadline, self.now)
+
+    def _guard(self, obj: Any, method: Callable[..., Any], *args: Any) -> None:
+        try:
+            method(*args)
+        except (ExitNow, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException:
+            # The loop survives whatever one object runs into.
+            obj.handle_error()
+
+
+def event_loop_of(map: Mapping[int, Any]) -> EventLoop:  # noqa: A002
+    """Return the event loop of a socket map; make one with the defaults if it has none.
+
+    For a dict that is no :class:`SocketMap` the loop lives as long as one of the
+    objects that hold it.
+    """
+    if isinstance(map, SocketMap):
+        return map.event_loop or EventLoop(map)
+    with EventLoop._by_map_lock:
+        found = EventLoop._by_map.get(id(map))
+    return found or EventLoop(map)  # type: ignore[arg-type]
+
+
+def _is_native(obj: Any, event_loop: EventLoop) -> bool:
+    return (
+        getattr(obj, "interest_is_state", False) is True
+        and obj.event_loop is event_loop
+        and not ("readable" in obj.__dict__ or "writable" in obj.__dict__)
+    )
+
+
+def _snapshot(map: Mapping[int, Any]) -> dict[int, Any]:  # noqa: A002
+    """Copy a map that other threads may change meanwhile."""
+    while True:
+        try:
+            return dict(map)
+        except RuntimeError:  # It changed its size under the copy: try again.
+            continue
+
+
+def _socket_was_closed(fd: int, obj: Any) -> bool:
+    """Tell whether somebody closed the object's socket without telling the object."""
+    fileno = getattr(getattr(obj, "socket", None), "fileno", None)
+    return fileno is not None and fileno() == -1 and fd >= 0
+
+
+def _is_open(fd: int) -> bool:
+    try:
+        os.fstat(fd)
+    except OSError:
+        return False
+    return True

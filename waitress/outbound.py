@@ -1,0 +1,430 @@
+"""The one way of a response's bytes from the worker to the loop.
+
+Owns the bytes of one connection that wait to be sent, in memory up to a mark and in a
+temporary file beyond it, and the back-pressure on the worker that makes them. Knows
+nothing of HTTP and of sockets.
+
+Who calls::
+
+    worker  append(parts), append_file(file)     may wait for room
+    loop    append(parts)                        never waits (errors, 100 Continue)
+    loop    peek(n), advance(n)                  what to send next; what was sent
+    loop    close()                              nobody will read any more
+
+What cannot happen: two threads append at once (a connection serves one request at a
+time, and the loop appends only while none is served); the loop waits for the disk or for
+a worker (a worker writes to a temporary file outside of the lock, and the loop only
+reads what has been written); a worker waits for a buffer that is closed.
+
+Row 3: imports spool and, for its type, buffers.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from waitress.buffers import ReadOnlyFileBasedBuffer
+from waitress.spool import SpoolBudget, SpoolFile
+
+__all__ = ["ClientDisconnected", "OutboundBuffer", "OutboundLimits"]
+
+#: A temporary file ends here and another begins, so that what a slow client has read of
+#: an endless response does not stay on the disk. In bytes.
+SPOOL_FILE_BYTES = 64 * 1024 * 1024
+
+
+class ClientDisconnected(Exception):  # noqa: N818 - the name that users know
+    """Raised in a worker that writes to a connection that is gone."""
+
+
+class OutboundLimits(Protocol):
+    """The settings that are read at every use; ``spool_dir`` may be missing."""
+
+    #: Unsent bytes from which on a file is used; a chunk of twice that size goes to a
+    #: file at once.
+    outbuf_overflow: int
+    #: Unsent bytes above which more needs room in the budget.
+    outbuf_high_watermark: int
+
+
+class _MemorySegment:
+    """Bytes objects, as they were handed over: none is copied, the first may be begun."""
+
+    __slots__ = ("offset", "parts", "size")
+
+    def __init__(self) -> None:
+        self.parts: deque[bytes] = deque()
+        #: Octets of the first part that were sent.
+        self.offset = 0
+        self.size = 0
+
+    def __len__(self) -> int:
+        return self.size
+
+    def peek(self, limit: int) -> list[bytes | memoryview]:
+        """Return the next octets, at most about ``limit`` of them, as views."""
+        parts = self.parts
+        first = parts[0]
+        if len(parts) == 1 and not self.offset and len(first) <= limit:
+            return [first]
+        views: list[bytes | memoryview] = []
+        offset = self.offset
+        for part in parts:
+            view = memoryview(part)[offset : offset + limit]
+            views.append(view)
+            limit -= len(view)
+            offset = 0
+            if limit <= 0 or len(views) == _MOST_PARTS:
+                break
+        return views
+
+    def advance(self, count: int) -> None:
+        self.size -= count
+        parts = self.parts
+        while count:
+            left = len(parts[0]) - self.offset
+            if count < left:
+                self.offset += count
+                return
+            parts.popleft()
+            self.offset = 0
+            count -= left
+
+    def close(self) -> None:
+        self.parts.clear()
+        self.size = 0
+
+
+#: As many buffers as every system takes in one sendmsg (POSIX guarantees 16, all have
+#: 1024; more than a few dozen save nothing).
+_MOST_PARTS = 64
+
+
+class _SpoolSegment:
+    """Bytes in a temporary file, from ``start`` to ``end``."""
+
+    __slots__ = ("_budget", "end", "file", "start")
+
+    def __init__(self, file: SpoolFile, budget: SpoolBudget) -> None:
+        self.file = file
+        self._budget = budget
+        self.start = 0
+        self.end = 0
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def peek(self, limit: int) -> list[bytes | memoryview]:
+        return [self.file.read_at(self.start, min(limit, self.end - self.start))]
+
+    def advance(self, count: int) -> None:
+        self.start += count
+
+    def close(self) -> None:
+        self.file.close()
+        self._budget.release(self.end)
+
+
+class _FileSegment:
+    """A file of the application's, handed over to be sent and closed."""
+
+    __slots__ = ("file",)
+
+    def __init__(self, file: ReadOnlyFileBasedBuffer) -> None:
+        self.file = file
+
+    def __len__(self) -> int:
+        return self.file.__len__()
+
+    def peek(self, limit: int) -> list[bytes | memoryview]:
+        data = self.file.get(limit)
+        if not data:
+            raise OSError(
+                f"the file handed to wsgi.file_wrapper ended {len(self)} bytes early"
+            )
+        return [data]
+
+    def advance(self, count: int) -> None:
+        self.file.skip(count)
+
+    def close(self) -> None:
+        self.file.close()
+
+
+class OutboundBuffer:
+    """The unsent bytes of one connection.
+
+    Invariant: :attr:`pending` is the sum of the segments' lengths.
+
+    Threads: any, as the module's docstring tells; everything stands under one lock that
+    only this object takes, held for pointer work only.
+    """
+
+    def __init__(
+        self,
+        budget: SpoolBudget,
+        on_wait: Callable[[], None],
+        condition_factory: Callable[[Any], threading.Condition] = threading.Condition,
+    ) -> None:
+        """
+        Args:
+            budget: counts the bytes of temporary files.
+            on_wait: called, without the lock, by a worker that is about to wait.
+            condition_factory: makes what workers wait on, from the lock.
+        """
+        self._budget = budget
+        self._on_wait = on_wait
+        self._condition_factory = condition_factory
+        self._lock = threading.Lock()
+        # guarded by _lock:
+        self._segments: list[_MemorySegment | _SpoolSegment | _FileSegment] = []
+        self.pending = 0
+        #: Octets handed over and octets sent since the connection began.
+        self.appended_total = 0
+        self.sent_total = 0
+        self.is_closed = False
+        #: What a worker waits on, made when one has to for the first time: thousands of
+        #: idle connections need none.
+        self._room: threading.Condition | None = None
+        self.worker_is_waiting = False
+        self._wakes_at = 0
+        #: The segment whose file a worker writes to outside of the lock.
+        self._being_spooled: _SpoolSegment | None = None
+        #: What to tell when everything up to a position was sent; while somebody listens.
+        self._marks: list[tuple[int, Any]] = []
+
+    def __len__(self) -> int:
+        """Return the number of unsent bytes."""
+        return self.pending
+
+    @property
+    def segments(self) -> Sequence[Any]:
+        """The stores that hold the unsent bytes, for those who look from outside."""
+        return tuple(self._segments)
+
+    # -- appending: the worker, or the loop while there is none ----------------------
+
+    def append(
+        self, parts: Sequence[bytes], size: int, limits: OutboundLimits, may_wait: bool = True
+    ) -> None:
+        """Add bytes at the end, in memory or in a file.
+
+        Args:
+            parts: the bytes objects, kept as they are.
+            size: the sum of their lengths.
+            limits: the settings.
+            may_wait: wait for room above the high watermark; the loop never does.
+
+        Raises:
+            ClientDisconnected: the buffer is closed, at once or while waiting.
+            OSError: the temporary file cannot be written.
+        """
+        with self._lock:
+            if self.is_closed:
+                raise ClientDisconnected
+            memory_limit = limits.outbuf_overflow
+            # A chunk is in memory already: keeping it costs nothing that it did not cost
+            # before, and the reader may well be fast. What counts is what waits before it.
+            if (
+                self.pending < memory_limit
+                and size < 2 * memory_limit
+                and not self._spools_locked()
+            ):
+                self._append_memory_locked(parts, size)
+                return
+            high_watermark = limits.outbuf_high_watermark
+            has_room = not may_wait or self.pending <= high_watermark
+        if has_room:
+            self._budget.take(size)
+        else:
+            self._wait_for_room(size, high_watermark)
+        self._spool(parts, size, getattr(limits, "spool_dir", None))
+
+    def append_file(self, file: ReadOnlyFileBasedBuffer) -> None:
+        """Add a prepared file at the end; it is closed when sent or cut.
+
+        Raises:
+            ClientDisconnected: the buffer is closed; the file is still the caller's.
+        """
+        with self._lock:
+            if self.is_closed:
+                raise ClientDisconnected
+            segment = _FileSegment(file)
+            self._segments.append(segment)
+            self.pending += len(segment)
+            self.appended_total += len(segment)
+
+    def mark(self, what: Any) -> None:
+        """Remember ``what`` until everything appended so far was sent."""
+        with self._lock:
+            self._marks.append((self.appended_total, what))
+
+    def _spools_locked(self) -> bool:
+        """Tell whether unsent bytes lie in a file, behind which new ones must queue."""
+        return bool(self._segments) and isinstance(self._segments[-1], _SpoolSegment)
+
+    def _append_memory_locked(self, parts: Sequence[bytes], size: int) -> None:
+        if self._segments and isinstance(self._segments[-1], _MemorySegment):
+            segment = self._segments[-1]
+        else:
+            segment = _MemorySegment()
+            self._segments.append(segment)
+        segment.parts.extend(parts)
+        segment.size += size
+        self.pending += size
+        self.appended_total += size
+
+    # -- room: the worker
+
+    def _wait_for_room(self, size: int, high_watermark: int) -> None:
+        """Wait until the reader has caught up or the budget allows more.
+
+        The bytes are taken from the budget.
+        """
+        self._budget.add_waiter(self)
+        try:
+            while not self._budget.reserve(size):
+                with self._lock:
+                    self.worker_is_waiting = True
+                    self._wakes_at = high_watermark
+                # Told without the lock: the loop answers by taking it.
+                self._on_wait()
+                with self._lock:
+                    if self.is_closed:
+                        raise ClientDisconnected
+                    if self.pending <= high_watermark:
+                        self._budget.take(size)
+                        return
+                    if self._room is None:
+                        self._room = self._condition_factory(self._lock)
+                    # False when somebody woke us before we slept.
+                    if self.worker_is_waiting:
+                        self._room.wait()
+        finally:
+            self._budget.remove_waiter(self)
+            with self._lock:
+                self.worker_is_waiting = False
+
+    def room_freed_threadsafe(self) -> None:
+        """Let a waiting worker look again."""
+        with self._lock:
+            self._wake_worker_locked()
+
+    def _wake_worker_locked(self) -> None:
+        # Cleared here, so that a wake-up between the worker's two looks is not lost.
+        self.worker_is_waiting = False
+        if self._room is not None:
+            self._room.notify_all()
+
+    # -- spooling: the worker
+
+    def _spool(self, parts: Sequence[bytes], size: int, spool_dir: str | None) -> None:
+        with self._lock:
+            segment = self._segments[-1] if self._segments else None
+            if not isinstance(segment, _SpoolSegment) or segment.end >= SPOOL_FILE_BYTES:
+                segment = None
+            self._being_spooled = segment
+        written = 0
+        try:
+            if segment is None:
+                segment = _SpoolSegment(SpoolFile(spool_dir), self._budget)
+            for part in parts:
+                segment.file.write_at(segment.end + written, part)
+                written += len(part)
+        finally:
+            self._commit_spooled(segment, size, complete=written == size)
+
+    def _commit_spooled(
+        self, segment: _SpoolSegment | None, size: int, *, complete: bool
+    ) -> None:
+        """Make what was written visible to the reader, or clean up what nobody reads."""
+        with self._lock:
+            self._being_spooled = None
+            closed = self.is_closed
+            is_new = segment is None or not any(item is segment for item in self._segments)
+            if complete and not closed and segment is not None:
+                segment.end += size
+                if is_new:
+                    self._segments.append(segment)
+                self.pending += size
+                self.appended_total += size
+                return
+            if not is_new and segment is not None and not len(segment):
+                # Its bytes were sent meanwhile, and no more will come.
+                self._segments.remove(segment)
+                is_new = True
+        if segment is not None and (closed or is_new):
+            segment.close()
+        self._budget.release(size)
+        if closed:
+            raise ClientDisconnected
+
+    # -- sending: the loop -----------------------------------------------------------
+
+    def peek(self, limit: int) -> list[bytes | memoryview]:
+        """Return the next unsent octets, about ``limit`` at the most, without copying.
+
+        What lies in a file is read; there must be something pending.
+
+        Raises:
+            OSError: a file cannot be read, or is shorter than it was.
+        """
+        with self._lock:
+            if not self._segments:  # Closed from outside since the caller looked.
+                return []
+            segment = self._segments[0]
+            if isinstance(segment, _MemorySegment):
+                return segment.peek(limit)
+        return segment.peek(limit)
+
+    def advance(self, count: int) -> list[Any]:
+        """Drop ``count`` octets that were sent; return the marks that they pass."""
+        drained: list[_MemorySegment | _SpoolSegment | _FileSegment] = []
+        passed: list[Any] = []
+        with self._lock:
+            self.pending -= count
+            self.sent_total += count
+            while count:
+                segment = self._segments[0]
+                step = min(count, len(segment))
+                segment.advance(step)
+                count -= step
+                if len(segment):
+                    break
+                if segment is self._being_spooled:
+                    break  # The worker is about to make it longer.
+                drained.append(self._segments.pop(0))
+            if self._marks:  # Somebody listens.
+                while self._marks and self._marks[0][0] <= self.sent_total:
+                    passed.append(self._marks.pop(0)[1])
+            if self.worker_is_waiting and self.pending <= self._wakes_at:
+                self._wake_worker_locked()
+        for segment in drained:
+            segment.close()
+        return passed
+
+    def close(self) -> None:
+        """Drop everything unsent and end every wait; repeatable, from any thread.
+
+        Raises:
+            Exception: whatever closing a file of the application's raised, after all
+                the others were closed.
+        """
+        with self._lock:
+            self.is_closed = True
+            segments = [item for item in self._segments if item is not self._being_spooled]
+            self._segments.clear()
+            self._marks.clear()
+            self.pending = 0
+            self._wake_worker_locked()
+        failure: Exception | None = None
+        for segment in segments:
+            try:
+                segment.close()
+            except Exception as error:  # noqa: BLE001 - an application's file: anything
+                failure = error
+        if failure is not None:
+            raise failure

@@ -1,0 +1,726 @@
+"""The head of a request, and what it says about the rest of the connection.
+
+:class:`HTTPRequestParser` takes the octets of one request as they come and becomes that
+request. It decides, once and for all that follow: what is asked (method, target, fields),
+how the body is framed, whether the client waits for a 100 (Continue), and whether the
+connection may persist. Nobody looks at those header fields again.
+
+What the RFCs forbid is refused, not repaired: a proxy in front may have read it the other
+way, and then the two disagree on where the next request begins (RFC 9112, 11.2). A
+refusal is a value, :attr:`HTTPRequestParser.error`; bad input raises nothing.
+
+A head is read by a handful of calls into compiled patterns. Only when those find that it
+is not well-formed, slower code finds out why.
+
+Row 3: imports ``rfc7230``, ``buffers``, ``utilities``, ``receiver``. Knows nothing of
+sockets, threads or time.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterable, Mapping
+from io import BytesIO
+from typing import Any, NoReturn, Protocol
+from urllib.parse import unquote_to_bytes
+
+from waitress.buffers import OverflowableBuffer
+from waitress.receiver import ChunkedReceiver, FixedStreamReceiver
+from waitress.rfc7230 import (
+    HEADER_FIELD_RE,
+    HOST_RE,
+    ONLY_DIGIT_RE,
+    REFUSED_WHEN_REPEATED,
+    REQUEST_FIELDS,
+    TCHAR,
+    first_malformed_line,
+    read_field_lines,
+)
+from waitress.utilities import (
+    BadRequest,
+    Error,
+    ExpectationFailed,
+    InsufficientStorage,
+    RequestEntityTooLarge,
+    RequestHeaderFieldsTooLarge,
+    ServerNotImplemented,
+    find_double_newline,
+)
+
+__all__ = [
+    "HEADER_FIELD_RE",
+    "SINGLETON_FIELDS",
+    "TRANSITIONS",
+    "HTTPRequestParser",
+    "ParserState",
+    "ParsingError",
+    "TransferEncodingNotImplemented",
+    "crack_first_line",
+    "find_double_newline",
+    "first_line_re",
+    "get_header_lines",
+    "split_uri",
+    "unquote_bytes_to_wsgi",
+]
+
+#: Keys of the fields that may stand in a request only once; the whole table, with the
+#: sections of the RFCs, is :data:`waitress.rfc7230.REQUEST_FIELDS`.
+SINGLETON_FIELDS = REFUSED_WHEN_REPEATED
+
+#: Most characters of a client's own words that an answer repeats.
+_SAMPLE_CHARS = 200
+
+
+class ParsingError(Exception):
+    """The head is refused; the first argument is what the client is told."""
+
+    #: What is answered.
+    error_class: type[Error] = BadRequest
+    #: Code of the rule that was broken, see :attr:`waitress.utilities.Error.reject_reason`.
+    reject_reason: str = "bad-request"
+
+
+class TransferEncodingNotImplemented(Exception):  # noqa: N818 - users import the name
+    """The transfer coding is not ``chunked`` alone; the first argument says so."""
+
+    #: What is answered.
+    error_class: type[Error] = ServerNotImplemented
+    #: See :attr:`ParsingError.reject_reason`.
+    reject_reason: str = "bad-transfer-encoding"
+
+
+def _refusal(message: str, reason: str, error_class: type[Error] = BadRequest) -> ParsingError:
+    refusal = ParsingError(message)
+    refusal.reject_reason = reason
+    refusal.error_class = error_class
+    return refusal
+
+
+class ParserState(enum.IntEnum):
+    """Where a request stands; see :data:`TRANSITIONS`."""
+
+    #: The head is not complete.
+    HEAD = 0
+    #: The head is valid, and octets of a body are still to come.
+    BODY = 1
+    #: The request is whole. It is only read from now on.
+    COMPLETE = 2
+    #: The request is refused, and :attr:`HTTPRequestParser.error` says why.
+    FAILED = 3
+
+
+_HEAD = ParserState.HEAD
+_BODY = ParserState.BODY
+_COMPLETE = ParserState.COMPLETE
+_FAILED = ParserState.FAILED
+
+#: The states that may follow each state. A request never goes back.
+TRANSITIONS: Mapping[ParserState, frozenset[ParserState]] = {
+    _HEAD: frozenset((_BODY, _COMPLETE, _FAILED)),
+    _BODY: frozenset((_COMPLETE, _FAILED)),
+    _COMPLETE: frozenset(),
+    _FAILED: frozenset(),
+}
+
+
+class ParserSettings(Protocol):
+    """What a parser asks of the settings.
+
+    Read when needed, not at the start: outsiders change settings between requests. The
+    newer ``require_host``, ``max_request_header_fields`` and ``spool_dir`` have a default
+    here, for settings objects that lack them.
+    """
+
+    max_request_header_size: int
+    max_request_body_size: int
+    inbuf_overflow: int
+    url_scheme: str
+
+
+class HTTPRequestParser:
+    """Read one request; then be that request.
+
+    Invariants: ``completed`` is true in the states COMPLETE and FAILED and no others;
+    ``error`` is set exactly in FAILED; a request with an error never waits for a 100
+    (Continue) and never lets its connection persist.
+
+    Args:
+        adj: the settings, see :class:`ParserSettings`.
+
+    Threads: loop, until the request is complete; then whoever holds it, for reading.
+    """
+
+    # How far the reading went.
+    #: Assigned in one place; the flags below are told by it.
+    state: ParserState = _HEAD
+    #: Nothing more is taken: the request is whole, or refused.
+    completed: bool = False
+    #: There was no request, only empty lines (RFC 9112, 2.2); nothing is to be answered.
+    empty: bool = False
+    #: The head arrived whole, well-formed or not.
+    headers_finished: bool = False
+    #: The part of the head that has arrived.
+    header_plus: bytes | bytearray = b""
+    #: Octets of head and of body, framing included, that were taken so far.
+    header_bytes_received: int = 0
+    body_bytes_received: int = 0
+
+    # What is asked; valid when the head is finished and there is no error.
+    first_line: bytes = b""
+    command: str = ""
+    #: ``1.0`` or ``1.1``, and ``1.1`` as well for 1.2 to 1.9 (RFC 9110, 2.5). Another
+    #: major version is told as it was sent, for the server to refuse.
+    version: str = "1.0"
+    #: The request target as it was sent.
+    request_uri: str = ""
+    #: Scheme and authority of a target in absolute form, else empty.
+    proxy_scheme: str = ""
+    proxy_netloc: str = ""
+    #: Decoded; octets as latin-1 (PEP 3333).
+    path: str = ""
+    #: Not decoded.
+    query: str = ""
+    #: Always empty, since a target has none (RFC 9112, 3.2).
+    fragment: str = ""
+    url_scheme: str = "http"
+
+    # What follows from it.
+    #: The client awaits a 100 (Continue) before it sends the body.
+    expect_continue: bool = False
+    #: The connection ends with the response to this request.
+    connection_close: bool = False
+    chunked: bool = False
+    content_length: int = 0
+    #: Takes the body; None if there is none.
+    body_rcv: Any = None
+    #: What to answer instead of running the request.
+    error: Error | None = None
+
+    #: Number of the request, for whoever watches; given by the channel.
+    request_id: int = 0
+
+    def __init__(self, adj: ParserSettings) -> None:
+        self.adj = adj
+        #: Field values by name in upper case with ``_`` for ``-``; latin-1 text.
+        self.headers: dict[str, str] = {}
+
+    # -- octets in ---------------------------------------------------------------------
+
+    def received(self, data: bytes) -> int:
+        """Take the next octets of the request; say how many were used.
+
+        A call takes from the head or from the body, not from both: a body in the same
+        piece as the head is left to the next call.
+
+        Args:
+            data: at least one octet, cut anywhere.
+
+        Returns:
+            Octets used. Less than offered means that the head or the request ended; 0
+            that the request had ended before.
+
+        Threads: loop.
+        Source: RFC 9112, 2.2 and 6.3.
+        """
+        if self.completed:
+            return 0
+        receiver = self.body_rcv
+        if receiver is None:
+            return self._receive_head(data)
+        return self._receive_body(receiver, data)
+
+    def _receive_head(self, data: bytes) -> int:
+        head = self.header_plus
+        before = len(head)
+        if before:
+            head += data
+        else:
+            head = data
+        # The empty line may begin in the last three octets of what was there. What lies
+        # before those was searched already: a head that drips in costs what its length says.
+        end = head.find(b"\r\n\r\n", before - 3 if before > 3 else 0) + 4
+        is_whole = end > 3
+        used = (end if is_whole else len(head)) - before
+        self.header_bytes_received += used
+        if self.header_bytes_received >= self.adj.max_request_header_size:
+            self._refuse_large_head()
+        elif is_whole:
+            self.header_plus = b""
+            self._finish_head(bytes(head[:end]))
+        elif not before:
+            self.header_plus = bytearray(data)
+        return used
+
+    def _refuse_large_head(self) -> None:
+        # What was asked is not known; whoever looks sees the simplest request there is.
+        self.header_plus = b""
+        self.first_line = b"GET / HTTP/1.0"
+        self.command = "GET"
+        self.request_uri = self.path = "/"
+        self.url_scheme = self.adj.url_scheme
+        limit = self.adj.max_request_header_size
+        self._fail(RequestHeaderFieldsTooLarge(f"exceeds max_header of {limit}"), "head-too-large")
+
+    def _finish_head(self, head: bytes) -> None:
+        self.headers_finished = True
+        if head.startswith(b"\r\n"):
+            # RFC 9112, 2.2: an empty line before the request line is ignored. White space
+            # of any other kind is not: it makes a request line that is none.
+            head = head[2:]
+            if len(head) == 2:
+                self.empty = True
+                self._enter(_COMPLETE)
+                return
+        try:
+            self.parse_header(head)
+        except (ParsingError, TransferEncodingNotImplemented) as refusal:
+            self._fail(refusal.error_class(str(refusal)), refusal.reject_reason)
+            return
+        limit = self.adj.max_request_body_size
+        if self.body_rcv is None:
+            self._enter(_COMPLETE)
+        elif self.content_length and self.content_length >= limit:
+            self._fail(RequestEntityTooLarge(f"exceeds max_body of {limit}"), "body-too-large")
+        else:
+            self._enter(_BODY)
+
+    def _receive_body(self, receiver: Any, data: bytes) -> int:
+        limit = self.adj.max_request_body_size
+        # Never more than the limit, so that what is found does not depend on the cuts.
+        room = max(limit - self.body_bytes_received, 0)
+        try:
+            used: int = receiver.received(data if len(data) <= room else data[:room])
+        except (OSError, MemoryError):
+            # The temporary file cannot be made or written, or memory is short. The client
+            # is not told of our paths.
+            error = InsufficientStorage("The request body could not be stored")
+            self._fail(error, "body-not-stored")
+            return len(data)
+        self.body_bytes_received += used
+        if receiver.error:
+            self._fail(receiver.error)
+        elif self.body_bytes_received >= limit:
+            self._fail(RequestEntityTooLarge(f"exceeds max_body of {limit}"), "body-too-large")
+        elif receiver.completed:
+            if self.chunked:
+                # The application sees an ordinary body of known length.
+                self.headers["CONTENT_LENGTH"] = str(receiver.__len__())
+            self._enter(_COMPLETE)
+        return used
+
+    def _fail(self, error: Error, reason: str = "") -> None:
+        if reason:
+            error.reject_reason = reason
+        self.error = error
+        self.connection_close = True
+        self.expect_continue = False
+        self._enter(_FAILED)
+
+    def _enter(self, state: ParserState) -> None:
+        assert state in TRANSITIONS[self.state], (self.state, state)
+        self.state = state
+        self.completed = state >= _COMPLETE
+
+    # -- the head ----------------------------------------------------------------------
+
+    def parse_header(self, header_plus: bytes) -> None:
+        """Read request line and header section; set the attributes that say what they say.
+
+        Subclasses override this to look at a head first, or to refuse more.
+
+        Args:
+            header_plus: lines that end in CRLF, the empty line at the end optional.
+
+        Raises:
+            ParsingError: the head is malformed or not acceptable.
+            TransferEncodingNotImplemented: its transfer coding is not ``chunked`` alone.
+
+        Source: RFC 9112, 2.1.
+        """
+        line_end = header_plus.find(b"\r\n")
+        if line_end < 0:
+            raise _refusal("HTTP message header invalid", "bad-request-line")
+        if not header_plus.endswith(b"\r\n\r\n"):
+            header_plus += b"\r\n" if header_plus.endswith(b"\r\n") else b"\r\n\r\n"
+        self.first_line = header_plus[:line_end]
+        text = header_plus.decode("latin-1")
+        headers = self._read_fields(header_plus, text, line_end + 2)
+        self.headers = headers
+        self._read_request_line(text)
+        self._check_host(headers)
+        self.connection_close = not _persists(self.version, headers.get("CONNECTION"))
+        if "TRANSFER_ENCODING" in headers or "CONTENT_LENGTH" in headers:
+            self._choose_framing(headers)
+        if "EXPECT" in headers:
+            self._read_expectation(headers["EXPECT"])
+
+    def _read_fields(self, header_plus: bytes, text: str, start: int) -> dict[str, str]:
+        fields = read_field_lines(text, start, len(text) - 2)
+        if fields is None:
+            raise _bad_field_line(header_plus[start:-2])
+        limit = getattr(self.adj, "max_request_header_fields", 200)
+        if len(fields) > limit:
+            raise _refusal(
+                f"exceeds max_request_header_fields of {limit}",
+                "too-many-fields",
+                RequestHeaderFieldsTooLarge,
+            )
+        headers = {_field_keys[name]: value.strip(" \t") for name, value in fields}
+        if "" in headers or len(headers) < len(fields):
+            return _join_fields(fields)
+        return headers
+
+    def _read_request_line(self, text: str) -> None:
+        match = _REQUEST_LINE_RE.match(text)
+        if match is None:
+            self._refuse_request_line()
+        command, target, version = match.groups()
+        self.command = command
+        self.request_uri = target
+        self.version = _served_version(version)
+        self.url_scheme = self.adj.url_scheme
+        if command == "CONNECT":
+            # RFC 9110, 9.3.6: this is no proxy. Never run as a path.
+            raise _refusal("CONNECT is not supported", "connect", ServerNotImplemented)
+        if target[0] == "/":
+            # origin-form (RFC 9112, 3.2.1)
+            self.path, self.query = _split_path(target)
+        elif target == "*" and command == "OPTIONS":
+            # asterisk-form (RFC 9112, 3.2.4)
+            self.path = "*"
+        else:
+            self._read_absolute_form(target)
+
+    def _refuse_request_line(self) -> NoReturn:
+        line = self.first_line
+        if b"\r" in line or b"\n" in line:
+            raise _refusal("Bare CR or LF found in HTTP message", "bare-cr-lf")
+        _method, uri, version = crack_first_line(line)
+        if not version:
+            reason = "no-version" if uri else "bad-request-line"
+            raise _refusal("Start line is invalid", reason)
+        # Method and version are good, so it is the target: "#" or octets beyond ASCII.
+        self.version = _served_version(version.decode("latin-1"))
+        raise _refusal("Bad URI", "bad-target")
+
+    def _read_absolute_form(self, target: str) -> None:
+        """Read ``http://authority/path?query`` (RFC 9112, 3.2.2)."""
+        scheme, netloc, path, query, _ = split_uri(target.encode("latin-1"))
+        # RFC 9110, 4.2.4: user information in an authority is treated as an error.
+        if scheme not in ("http", "https") or not _is_authority(netloc):
+            raise _refusal("Bad URI", "bad-target")
+        self.proxy_scheme = scheme
+        self.proxy_netloc = netloc
+        self.path = path
+        self.query = query
+
+    def _check_host(self, headers: dict[str, str]) -> None:
+        """Refuse a bad Host, and none where one is needed (RFC 9112, 3.2)."""
+        host = headers.get("HOST")
+        if host:
+            if not _is_authority(host):
+                raise _refusal("Invalid Host header", "bad-host")
+        elif self.version != "1.0" and getattr(self.adj, "require_host", True):
+            # RFC 9110, 4.2.1: an http URI without a host is invalid. The setting is named
+            # for the sake of whoever configures a health checker.
+            raise _refusal("Host header is missing (setting: require_host)", "no-host")
+        if self.proxy_netloc:
+            # RFC 9112, 3.2.2: the authority of the target wins; Host is ignored.
+            headers["HOST"] = self.proxy_netloc
+
+    def _choose_framing(self, headers: dict[str, str]) -> None:
+        """Decide how the body is delimited: the steps of RFC 9112, 6.3 for requests."""
+        if "TRANSFER_ENCODING" in headers:
+            _check_transfer_encoding(self.version, headers)
+            del headers["TRANSFER_ENCODING"]
+            self.chunked = True
+            self.body_rcv = ChunkedReceiver(
+                self._new_buffer(),
+                max_body=self.adj.max_request_body_size,
+                max_trailer_bytes=self.adj.max_request_header_size,
+                max_trailer_fields=getattr(self.adj, "max_request_header_fields", 200),
+            )
+            return
+        self.content_length = _read_content_length(headers["CONTENT_LENGTH"])
+        if self.content_length:
+            self.body_rcv = FixedStreamReceiver(self.content_length, self._new_buffer())
+
+    def _new_buffer(self) -> OverflowableBuffer:
+        spool_dir = getattr(self.adj, "spool_dir", None)
+        return OverflowableBuffer(self.adj.inbuf_overflow, spool_dir=spool_dir)
+
+    def _read_expectation(self, value: str) -> None:
+        """Set ``expect_continue``, or refuse what cannot be met (RFC 9110, 10.1.1)."""
+        # In an HTTP/1.0 request it is to be ignored.
+        if self.version != "1.1":
+            return
+        expectations = _list_members(value)
+        if not expectations <= {"100-continue"}:
+            raise _refusal("Expectation not supported", "bad-expectation", ExpectationFailed)
+        self.expect_continue = bool(expectations) and self.body_rcv is not None
+
+    # -- the body, once the request is complete ------------------------------------------
+
+    def get_body_stream(self) -> Any:
+        """Return the body as a binary file, positioned at its start."""
+        receiver = self.body_rcv
+        return BytesIO() if receiver is None else receiver.getfile()
+
+    def close(self) -> None:
+        """Give back what the body takes: memory or a temporary file."""
+        receiver = self.body_rcv
+        if receiver is not None:
+            receiver.getbuf().close()
+
+
+# -- request line ----------------------------------------------------------------------
+
+# method = token. Methods are case-sensitive (RFC 9110, 9.1) and the registered ones have no
+# lower-case letters; one that has is a typing error that some servers mend and some do not.
+_METHOD = TCHAR.replace("A-Za-z", "A-Z") + "+"
+
+# The visible characters of ASCII but "#". More than RFC 3986 allows, since browsers send
+# the likes of "|" and "{" as they are (URL Standard, query percent-encode set). No "#",
+# since none sends that, and what stands behind it is path to some and fragment to others
+# (CVE-2023-45539).
+_TARGET = r'[!"$-~]+'
+
+# request-line = method SP request-target SP HTTP-version
+_REQUEST_LINE_RE = re.compile(f"({_METHOD}) ({_TARGET}) HTTP/([0-9]\\.[0-9])\r\n")
+
+#: A request line without its CRLF: groups ``method``, ``uri`` and ``version``. Lower-case
+#: methods, a missing version and octets beyond ASCII match: they have messages of their own.
+first_line_re = re.compile(
+    rb"(?P<method>" + TCHAR.encode() + rb"+) (?P<uri>[\x21-\x7e\x80-\xff]+)"
+    rb"(?: HTTP/(?P<version>[0-9]\.[0-9]))?\Z"
+)
+
+
+def crack_first_line(line: bytes) -> tuple[bytes, bytes, bytes]:
+    """Split a request line into method, target and version.
+
+    Args:
+        line: the line without its CRLF.
+
+    Returns:
+        The three; version is empty if the line has none, all are if it is malformed.
+
+    Raises:
+        ParsingError: the method has lower-case letters.
+
+    Source: RFC 9112, 3.
+    """
+    match = first_line_re.match(line)
+    if match is None:
+        return b"", b"", b""
+    method, uri, version = match.group("method", "uri", "version")
+    if method != method.upper():
+        sample = method[:_SAMPLE_CHARS].decode("latin-1")
+        raise _refusal(f'Malformed HTTP method "{sample}"', "bad-method")
+    return method, uri, version or b""
+
+
+def _served_version(version: str) -> str:
+    """Return the version that a request of *version* is served as (RFC 9110, 2.5)."""
+    return "1.1" if "1.1" <= version <= "1.9" else version
+
+
+# -- request target --------------------------------------------------------------------
+
+
+def unquote_bytes_to_wsgi(bytestring: bytes) -> str:
+    """Decode percent-encoding, and the octets to text as PEP 3333 says."""
+    return unquote_to_bytes(bytestring).decode("latin-1")
+
+
+# RFC 3986, appendix B, with the scheme by its grammar.
+_URI_RE = re.compile(
+    r"(?:([A-Za-z][A-Za-z0-9+.\-]*):)?(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?"
+)
+_CONTROL_RE = re.compile(rb"[\x00-\x1f\x7f]")
+
+
+def split_uri(uri: bytes) -> tuple[str, str, str, str, str]:
+    """Split a target of any form into scheme, authority, path, query and fragment.
+
+    Args:
+        uri: the target. With two slashes in front it is a path, not an authority.
+
+    Returns:
+        The five as text; the path is decoded, as :func:`unquote_bytes_to_wsgi` does. What
+        is not there is empty.
+
+    Raises:
+        ParsingError: there are control characters, octets beyond ASCII, or a bracket
+            without its other half.
+
+    Source: RFC 3986, 3 and appendix B.
+    """
+    text = uri.decode("latin-1")
+    if _CONTROL_RE.search(uri):
+        raise _refusal("Bad URI", "bad-target")
+    if text.startswith("//"):
+        text, _, fragment = text.partition("#")
+        return "", "", *_split_path(text), fragment
+    match = _URI_RE.fullmatch(text)
+    if match is None or not text.isascii():
+        raise _refusal("Bad URI", "bad-target")
+    scheme, netloc, path, query, fragment = match.groups("")
+    if ("[" in netloc) != ("]" in netloc):
+        raise _refusal("Bad URI", "bad-target")
+    return scheme.lower(), netloc, _decode_path(path), query, fragment
+
+
+def _split_path(text: str) -> tuple[str, str]:
+    path, _, query = text.partition("?")
+    return _decode_path(path), query
+
+
+def _decode_path(path: str) -> str:
+    return unquote_bytes_to_wsgi(path.encode("latin-1")) if "%" in path else path
+
+
+def _is_authority(text: str) -> bool:
+    """Say whether *text* is ``uri-host [ ":" port ]`` with a host that is not empty."""
+    if text in _known_authorities:
+        return True
+    match = HOST_RE.match(text)
+    if match is None or int(match["port"] or 0) > 65535:
+        return False
+    # A server has few names and many requests; clients may send as many as they like.
+    if len(_known_authorities) < 1024 and len(text) < 256:
+        _known_authorities.add(text)
+    return True
+
+
+_known_authorities: set[str] = set()
+
+
+# -- field lines -----------------------------------------------------------------------
+
+
+class _FieldKeys(dict[str, str]):
+    """Keys of field names as they were spelled; empty for a name that is to be dropped.
+
+    Bounded, since clients choose the names. Threads: any; at worst two compute one key.
+    """
+
+    def __missing__(self, name: str) -> str:
+        # "_" and "-" are one in the environ: X_Forwarded_For must not pass for the
+        # X-Forwarded-For that a proxy in front sets or removes.
+        key = "" if "_" in name else name.upper().replace("-", "_")
+        if len(self) < 1024 and len(name) < 64:
+            self[name] = key
+        return key
+
+
+# Filled with the known names first, so that no client can take their places.
+_field_keys = _FieldKeys()
+for _key, _field in REQUEST_FIELDS.items():
+    _field_keys[_field.name] = _field_keys[_field.name.lower()] = _key
+
+
+def _join_fields(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Make one value of each name's lines (RFC 9110, 5.3)."""
+    values: dict[str, list[str]] = {}
+    for name, value in fields:
+        key = _field_keys[name]
+        if key in SINGLETON_FIELDS and key in values:
+            raise _refusal(f"Duplicate header: {name}", "duplicate-field")
+        if key:
+            values.setdefault(key, []).append(value.strip(" \t"))
+    return {key: _separator(key).join(lines) for key, lines in values.items()}
+
+
+def _separator(key: str) -> str:
+    field = REQUEST_FIELDS.get(key)
+    return field.separator if field else ", "
+
+
+def _bad_field_line(section: bytes) -> ParsingError:
+    line, reason = first_malformed_line(section)
+    sample = line[:_SAMPLE_CHARS].decode("latin-1")
+    if reason == "bare-cr-lf":
+        return _refusal(f'Bare CR or LF found in header line "{sample}"', reason)
+    if reason == "obs-fold":
+        return _refusal(f'Folded header line "{sample}"', reason)
+    return _refusal("Invalid header", reason)
+
+
+def get_header_lines(header: bytes) -> list[bytes]:
+    """Split a header section into lines, folded ones joined.
+
+    For users who look at heads by themselves: the parser refuses folded lines.
+
+    Args:
+        header: lines that end in CRLF; empty ones are dropped.
+
+    Returns:
+        The lines without CRLF. Of a folded line, only the CRLF is removed.
+
+    Raises:
+        ParsingError: a line holds a lone CR or LF, or the first one is a continuation.
+
+    Source: RFC 9112, 5.2.
+    """
+    lines: list[list[bytes]] = []
+    for line in header.split(b"\r\n"):
+        sample = line[:_SAMPLE_CHARS].decode("latin-1")
+        if b"\r" in line or b"\n" in line:
+            raise _refusal(f'Bare CR or LF found in header line "{sample}"', "bare-cr-lf")
+        if line.startswith((b" ", b"\t")):
+            if not lines:
+                raise _refusal(f'Malformed header line "{sample}"', "obs-fold")
+            lines[-1].append(line)
+        elif line:
+            lines.append([line])
+    return [b"".join(pieces) for pieces in lines]
+
+
+# -- what the fields say ---------------------------------------------------------------
+
+
+def _list_members(value: str) -> set[str]:
+    """Return the members of a list of tokens, in lower case (RFC 9110, 5.6.1)."""
+    return {member.strip(" \t").lower() for member in value.split(",")} - {""}
+
+
+def _persists(version: str, connection: str | None) -> bool:
+    """Say whether the client lets the connection persist (RFC 9112, 9.3)."""
+    if connection is None:
+        return version == "1.1"
+    options = _list_members(connection)
+    if "close" in options:
+        return False
+    return version == "1.1" or (version == "1.0" and "keep-alive" in options)
+
+
+def _check_transfer_encoding(version: str, headers: Mapping[str, str]) -> None:
+    """Refuse all transfer codings but one ``chunked`` (RFC 9112, 6.1 and 6.3)."""
+    if version != "1.1":
+        # RFC 9112, 6.1: the framing is to be treated as faulty.
+        message = f"Transfer-Encoding is not allowed in HTTP/{version}"
+        raise _refusal(message, "transfer-encoding-version")
+    codings = [coding.strip(" \t").lower() for coding in headers["TRANSFER_ENCODING"].split(",")]
+    codings = [coding for coding in codings if coding]
+    if not codings:
+        raise _refusal("Transfer-Encoding is invalid.", "bad-transfer-encoding")
+    if set(codings) != {"chunked"}:
+        raise TransferEncodingNotImplemented("Transfer-Encoding requested is not supported.")
+    if len(codings) > 1:
+        raise TransferEncodingNotImplemented(
+            "Transfer-Encoding is invalid. Multiple chunked encodings requested."
+        )
+    if "CONTENT_LENGTH" in headers:
+        # RFC 9112, 6.3 (3): ought to be handled as an error.
+        message = "Content-Length and Transfer-Encoding in one request"
+        raise _refusal(message, "length-and-transfer-encoding")
+
+
+def _read_content_length(value: str) -> int:
+    """Return the length that a Content-Length field gives (RFC 9110, 8.6)."""
+    if ONLY_DIGIT_RE.match(value.encode("latin-1")) is None:
+        raise _refusal("Content-Length is invalid", "bad-content-length")
+    # Twenty digits are more than any limit, and int() takes no more than some thousands.
+    return int(value.lstrip("0")[:20] or 0)

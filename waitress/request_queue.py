@@ -1,0 +1,120 @@
+"""The parsed requests of one connection, between the loop and the worker.
+
+Owns the order of the requests and the answer to "whose turn is it": at most one request
+of a connection is in service, and it is the first of the queue.
+
+Who calls::
+
+    loop    append(request)        a request is complete
+    loop    claim()                may a worker be sent for the first one?
+    worker  head()                 the request to serve
+    worker  finish(keep_alive)     it is served: go on with the next, or was it the last?
+    loop    finish(False)          it answered an error itself
+    loop    close()                the connection is gone
+
+What cannot happen: a request runs after one that ended the connection, because ending
+and appending are decided under one lock; two workers serve one connection.
+
+Row 0: imports nothing of the package.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+__all__ = ["RequestQueue"]
+
+
+class RequestQueue:
+    """Complete requests, the one in service first.
+
+    Threads: any, as the module's docstring tells; everything stands under ``lock``.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        # guarded by lock:
+        #: The requests themselves; a list because outsiders look at it.
+        self.requests: list[Any] = []
+        #: Whether a worker was sent for the first one and is not done with it.
+        self.in_service = False
+        #: Whether nothing of the connection may run any more.
+        self.is_ended = False
+
+    def __len__(self) -> int:
+        return len(self.requests)
+
+    def append(self, request: Any) -> bool:
+        """Add a complete request; false, and not added, when the queue has ended."""
+        with self.lock:
+            if self.is_ended:
+                return False
+            self.requests.append(request)
+            return True
+
+    def claim(self) -> bool:
+        """Take the turn for the first request, if there is one that a worker can serve."""
+        with self.lock:
+            if self.in_service or not self.requests or self.requests[0].error:
+                return False
+            self.in_service = True
+            return True
+
+    def release(self) -> None:
+        """Give the turn back without having served: the loop is to decide when."""
+        with self.lock:
+            self.in_service = False
+
+    def waiting_error(self) -> Any | None:
+        """Return the first request if it is a refused one, which the loop answers."""
+        with self.lock:
+            if self.in_service or not self.requests or not self.requests[0].error:
+                return None
+            return self.requests[0]
+
+    def head(self) -> Any | None:
+        """Return the first request; ``None`` when the connection ended meanwhile."""
+        with self.lock:
+            return self.requests[0] if self.requests else None
+
+    def finish(self, keep_alive: bool) -> tuple[bool, list[Any]]:
+        """End the first request's service.
+
+        Args:
+            keep_alive: whether the connection goes on.
+
+        Returns:
+            Whether the caller keeps the turn, for the next request, which a worker can
+            serve at once; and the requests that will never run.
+        """
+        with self.lock:
+            if self.is_ended:
+                self.in_service = False
+                return False, []
+            del self.requests[:1]
+            if not keep_alive:
+                return False, self._end_locked()
+            self.in_service = bool(self.requests) and not self.requests[0].error
+            return self.in_service, []
+
+    def close(self) -> list[Any]:
+        """End the queue; return the requests that will never run.
+
+        The one in service is not among them: its worker has it.
+        """
+        with self.lock:
+            if self.in_service:
+                del self.requests[:1]
+            return self._end_locked()
+
+    def replace(self, requests: list[Any]) -> None:
+        """Put another list in place of the queue, as outsiders do to drop it."""
+        with self.lock:
+            self.requests = requests
+
+    def _end_locked(self) -> list[Any]:
+        dropped, self.requests = self.requests, []
+        self.is_ended = True
+        self.in_service = False
+        return dropped

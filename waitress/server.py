@@ -1,0 +1,589 @@
+"""Listening sockets, and what the connections they accept have in common.
+
+Owns the listeners, the trigger, and the wiring of everything else: settings, task
+dispatcher, budget of temporary files, set of clients. :func:`create_server` is the door
+of the library; :class:`BaseWSGIServer` and its subclasses are one listener each.
+
+Row 8: imports adjustments, channel, clients, compat, observer, pollers, proxy_headers,
+spool, task, trigger, utilities and wasyncore.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import time
+from collections.abc import Callable, MutableMapping
+from math import inf
+from typing import Any
+
+from waitress import trigger, wasyncore
+from waitress.adjustments import Adjustments, _int_marker
+from waitress.channel import HTTPChannel
+from waitress.clients import Clients
+from waitress.compat import IPPROTO_IPV6, IPV6_V6ONLY
+from waitress.observer import NO_OBSERVER, Observer
+from waitress.pollers import descriptor_limit
+from waitress.proxy_headers import proxy_headers_middleware
+from waitress.spool import SpoolBudget, default_spool_limit
+from waitress.task import ThreadedTaskDispatcher
+from waitress.utilities import cleanup_unix_socket
+
+try:
+    import resource
+except ImportError:  # Windows has no such limits.
+    resource = None  # type: ignore[assignment]
+
+__all__ = [
+    "IPPROTO_IPV6",
+    "IPV6_V6ONLY",
+    "Adjustments",
+    "BaseWSGIServer",
+    "HTTPChannel",
+    "MultiSocketServer",
+    "TcpWSGIServer",
+    "ThreadedTaskDispatcher",
+    "WSGIServer",
+    "cleanup_unix_socket",
+    "create_server",
+    "os",
+    "proxy_headers_middleware",
+    "socket",
+    "time",
+    "trigger",
+    "wasyncore",
+]
+
+#: Connections accepted in one turn of the loop before the others have theirs.
+ACCEPTS_PER_TURN = 64
+#: How long accepting rests when the system has no descriptor left, and how often the
+#: connection limit is looked at again while it holds newcomers off, in seconds.
+ACCEPT_REST_SECONDS = 1.0
+#: How often the lack of descriptors is logged, in seconds.
+ACCEPT_ERROR_LOG_SECONDS = 30.0
+#: Errors of accept() that trying again at once does not mend.
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+_Map = MutableMapping[int, Any]
+
+
+def create_server(
+    application: Any,
+    map: _Map | None = None,  # noqa: A002 - asyncore's name
+    _start: bool = True,
+    _sock: Any = None,
+    _dispatcher: Any = None,
+    **kw: Any,
+) -> Any:
+    """Make a server for a WSGI application, bound and ready to ``run()``.
+
+    Args:
+        application: the WSGI application (PEP 3333).
+        map: the socket map to stand in; a new one by default.
+        _start: listen at once; otherwise ``accept_connections()`` does.
+        _sock: a socket to use in place of a new one.
+        _dispatcher: a task dispatcher in place of a
+            :class:`~waitress.task.ThreadedTaskDispatcher`; its threads are its owner's
+            affair.
+        kw: the settings, see :class:`~waitress.adjustments.Adjustments`.
+
+    Returns:
+        A :class:`TcpWSGIServer` or :class:`UnixWSGIServer`; a :class:`MultiSocketServer`
+        when there is more than one address.
+
+    Raises:
+        ValueError: a setting is wrong, or there is no application.
+        OSError: an address cannot be bound; it is named, and nothing is left behind.
+    """
+    if application is None:
+        raise ValueError(
+            'The "app" passed to ``create_server`` was ``None``.  You forgot '
+            "to return a WSGI app within your application."
+        )
+    adj = Adjustments(**kw)
+    if map is None:
+        map = wasyncore.SocketMap()  # noqa: A001
+    dispatcher = ThreadedTaskDispatcher() if _dispatcher is None else _dispatcher
+    servers: list[BaseWSGIServer] = []
+    try:
+        for server_class, options in _listeners(adj, _sock):
+            servers.append(
+                server_class(
+                    application, map, _start, dispatcher=dispatcher, adj=adj, **options
+                )
+            )
+        for server in servers[1:]:
+            # What is limited is limited for all of them together.
+            server.clients = servers[0].clients
+            server.spool = servers[0].spool
+        if _dispatcher is None:
+            dispatcher.set_thread_count(adj.threads)
+    except BaseException:
+        for server in servers:
+            server.close()
+        if _dispatcher is None:
+            dispatcher.shutdown()
+        raise
+    if len(servers) == 1:
+        return servers[0]
+    return MultiSocketServer(
+        map,
+        adj,
+        [(server.effective_host, server.effective_port) for server in servers],
+        dispatcher,
+        servers[0].log_info,
+    )
+
+
+def _listeners(adj: Adjustments, _sock: Any) -> list[tuple[type[BaseWSGIServer], dict[str, Any]]]:
+    """Return the class and the arguments of each listener that the settings ask for."""
+    if adj.unix_socket and hasattr(socket, "AF_UNIX"):
+        info = (socket.AF_UNIX, socket.SOCK_STREAM, None, None)
+        return [(UnixWSGIServer, {"_sock": _sock, "sockinfo": info})]
+    if not adj.sockets:
+        return [(TcpWSGIServer, {"_sock": _sock, "sockinfo": info}) for info in adj.listen]
+    return [
+        (
+            TcpWSGIServer if sock.family in (socket.AF_INET, socket.AF_INET6) else UnixWSGIServer,
+            {
+                "_sock": sock,
+                "bind_socket": False,
+                "sockinfo": (sock.family, sock.type, sock.proto, sock.getsockname()),
+            },
+        )
+        for sock in adj.sockets
+    ]
+
+
+class MultiSocketServer:
+    """Several listeners in one map, run and closed together."""
+
+    asyncore = wasyncore
+
+    def __init__(
+        self,
+        map: _Map | None = None,  # noqa: A002
+        adj: Any = None,
+        effective_listen: list[tuple[str, str]] | None = None,
+        dispatcher: Any = None,
+        log_info: Callable[..., Any] | None = None,
+    ) -> None:
+        self.adj = adj
+        self.map = map
+        self.effective_listen = effective_listen
+        self.task_dispatcher = dispatcher
+        self.log_info = log_info
+
+    def print_listen(self, format_str: str) -> None:
+        """Log one line for each address; the format's fields are host and port."""
+        assert self.log_info is not None
+        for host, port in self.effective_listen or ():
+            self.log_info(format_str.format(f"[{host}]" if ":" in host else host, port))
+
+    def run(self) -> None:
+        """Serve until the map is empty, or until Ctrl-C or ``SystemExit``, then close."""
+        try:
+            self.asyncore.loop(
+                timeout=self.adj.asyncore_loop_timeout,
+                map=self.map,
+                use_poll=self.adj.asyncore_use_poll,
+            )
+        except (SystemExit, KeyboardInterrupt):
+            self.close()
+
+    def close(self) -> None:
+        """End the workers and close everything in the map."""
+        self.task_dispatcher.shutdown()
+        wasyncore.close_all(self.map)
+
+
+class BaseWSGIServer(wasyncore.dispatcher):
+    """One listening socket, and the upkeep of the connections that it accepted.
+
+    Threads: loop, but for ``add_task`` and ``pull_trigger`` (any), and ``close`` and
+    ``handle_close``, which users call from any thread to end the server.
+    """
+
+    channel_class = HTTPChannel
+    #: When ``maintenance`` is due next, in seconds since the epoch.
+    next_channel_cleanup: float = 0
+    socketmod = socket
+    asyncore = wasyncore
+    #: Whether newcomers are held off because the connection limit is reached.
+    in_connection_overflow = False
+    #: Who is told of what happens (:mod:`waitress.observer`).
+    observer: Observer = NO_OBSERVER
+
+    def __init__(
+        self,
+        application: Any,
+        map: _Map | None = None,  # noqa: A002 - asyncore's name
+        _start: bool = True,
+        _sock: Any = None,
+        dispatcher: Any = None,
+        adj: Any = None,
+        sockinfo: tuple[Any, ...] | None = None,
+        bind_socket: bool = True,
+        **kw: Any,
+    ) -> None:
+        """
+        Args:
+            application: the WSGI application.
+            map: the socket map to stand in; a new one by default.
+            _start: listen at once.
+            _sock: a socket to use in place of a new one.
+            dispatcher: the task dispatcher; one with ``adj.threads`` threads by default.
+            adj: the settings; made of ``kw`` by default.
+            sockinfo: family, type, protocol and address.
+            bind_socket: bind the socket; false for one that is bound already.
+
+        Raises:
+            ValueError: a setting is wrong.
+            OSError: the address cannot be bound; it is named, and nothing is left behind.
+        """
+        if adj is None:
+            adj = Adjustments(**kw)
+        if adj.trusted_proxy or adj.clear_untrusted_proxy_headers:
+            application = proxy_headers_middleware(
+                application,
+                trusted_proxy=adj.trusted_proxy,
+                trusted_proxy_count=adj.trusted_proxy_count,
+                trusted_proxy_headers=adj.trusted_proxy_headers,
+                clear_untrusted=adj.clear_untrusted_proxy_headers,
+                log_untrusted=adj.log_untrusted_proxy_headers,
+                logger=self.logger,
+            )
+        if map is None:
+            map = wasyncore.SocketMap()  # noqa: A001
+        if sockinfo is None:
+            sockinfo = self._default_sockinfo(adj)
+        self.sockinfo = sockinfo
+        self.family = sockinfo[0]
+        self.socktype = sockinfo[1]
+        self.application = application
+        self.adj = adj
+        self.server_name = adj.server_name
+        self.active_channels: dict[int, Any] = {}
+        self.clients = Clients()
+        self.spool = SpoolBudget(_spool_limit(adj))
+        self.task_dispatcher = ThreadedTaskDispatcher() if dispatcher is None else dispatcher
+        self._derived_limit: int | None = None
+        self._rests_until = -inf
+        self._exhaustion_logged_at = -inf
+        self.trigger = trigger.trigger(map)
+        try:
+            self._open(_sock, map, bind_socket)
+            self.effective_host, self.effective_port = self.getsockname()
+            if _start:
+                self.accept_connections()
+            if dispatcher is None:
+                self.task_dispatcher.set_thread_count(adj.threads)
+        except BaseException as error:
+            self._abandon(_sock, own_dispatcher=dispatcher is None)
+            if isinstance(error, OSError):
+                raise self._naming_the_address(error) from error
+            raise
+
+    def _default_sockinfo(self, adj: Any) -> tuple[Any, ...]:
+        return adj.listen[0]  # type: ignore[no-any-return]
+
+    def _open(self, _sock: Any, map: _Map, bind_socket: bool) -> None:  # noqa: A002
+        super().__init__(_sock, map=map)
+        if _sock is None:
+            self.create_socket(self.family, self.socktype)
+            if self.family == socket.AF_INET6:
+                self.socket.setsockopt(IPPROTO_IPV6, IPV6_V6ONLY, 1)
+        self.set_reuse_addr()
+        if bind_socket:
+            self.bind_server_socket()
+
+    def _abandon(self, _sock: Any, *, own_dispatcher: bool) -> None:
+        """Leave nothing behind but a socket that was handed in."""
+        if own_dispatcher:
+            self.task_dispatcher.shutdown()
+        self.trigger.close()
+        if self.__dict__.get("socket") is None:
+            return
+        if self.socket is _sock:
+            self.del_channel()
+        else:
+            wasyncore.dispatcher.close(self)
+
+    def _naming_the_address(self, error: OSError) -> OSError:
+        message = f"cannot listen on {self._address_text()}: {error.strerror or error}"
+        return OSError(error.errno, message) if error.errno else OSError(message)
+
+    def _address_text(self) -> str:
+        address = self.sockinfo[3]
+        if not isinstance(address, tuple):
+            return str(address)
+        host, port = address[:2]
+        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+
+    def bind_server_socket(self) -> None:
+        """Bind the socket to the address that the settings name."""
+        raise NotImplementedError
+
+    def getsockname(self) -> tuple[str, Any]:
+        """Return host and port, or what stands for them, as the socket has them."""
+        raise NotImplementedError
+
+    def set_socket_options(self, conn: Any) -> None:
+        """Set the options of an accepted connection."""
+
+    def fix_addr(self, addr: Any) -> Any:
+        """Return the peer's address in the form that the environ is made of."""
+        return addr
+
+    # -- any thread ------------------------------------------------------------------
+
+    def add_task(self, task: Any) -> None:
+        """Queue a task for the workers."""
+        self.task_dispatcher.add_task(task)
+
+    def pull_trigger(self) -> None:
+        """Wake the loop, where it is not awake already."""
+        self.trigger.pull_trigger()
+
+    # -- the loop asks in every pass ---------------------------------------------------
+
+    def readable(self) -> bool:
+        """Say whether connections are accepted now; do the upkeep when it is due."""
+        now = time.time()
+        if now >= self.next_channel_cleanup:
+            self.next_channel_cleanup = now + self.adj.cleanup_interval
+            self.maintenance(now)
+        if not self.accepting:
+            return False
+        if self.in_connection_overflow and not self.clients.is_full:
+            self.in_connection_overflow = False
+            self.logger.info(
+                "total open connections dropped below the connection limit, listening again"
+            )
+        # While newcomers are held off, one look a second finds out whether somebody can
+        # make room for them by now.
+        return self._rests_until <= wasyncore.event_loop_of(self._map).now
+
+    def writable(self) -> bool:
+        """Never: a listener has nothing to write."""
+        return False
+
+    def maintenance(self, now: float) -> None:
+        """Have the channels closed that have been idle for too long.
+
+        Deadlines do that for channels of ours, and earlier; this sweep is for
+        replacements that have none, and for those who order one by hand.
+
+        Args:
+            now: seconds since the epoch.
+        """
+        cutoff = now - self.adj.channel_timeout
+        for channel in list(self.active_channels.values()):
+            if not channel.requests and channel.last_activity < cutoff:
+                if not getattr(channel, "total_outbufs_len", 0):
+                    channel.will_close = True
+
+    # -- accepting ---------------------------------------------------------------------
+
+    def accept_connections(self) -> None:
+        """Begin to listen."""
+        self.accepting = True
+        self.socket.listen(self.adj.backlog)
+
+    def handle_read(self) -> None:
+        """Do nothing: a listener reads nothing."""
+
+    def handle_connect(self) -> None:
+        """Do nothing: a listener does not connect."""
+
+    def handle_accept(self) -> None:
+        """Accept the connections that wait, within the connection limit."""
+        self.clients.limit = self._connection_limit()
+        # A stand-in for a socket may have one connection to give without end.
+        turns = ACCEPTS_PER_TURN if type(self.socket) is socket.socket else 1
+        for _ in range(turns):
+            if (self.clients.is_full and not self._make_room()) or not self._accept_one():
+                return
+
+    def _accept_one(self) -> bool:
+        """Accept a connection; say whether to try for another."""
+        conn = None
+        try:
+            pair = self.accept()
+            if pair is None:
+                return False
+            conn, addr = pair
+            self.set_socket_options(conn)
+        except OSError as error:
+            # A client that left before it was accepted ends nothing.
+            self._handle_accept_error(error)
+            if conn is not None:
+                conn.close()
+            return False
+        self.channel_class(self, conn, self.fix_addr(addr), self.adj, map=self._map)
+        return True
+
+    def _handle_accept_error(self, error: OSError) -> None:
+        now = wasyncore.event_loop_of(self._map).clock()
+        if error.errno in _EXHAUSTED:
+            self._rests_until = now + ACCEPT_REST_SECONDS
+            if now - self._exhaustion_logged_at < ACCEPT_ERROR_LOG_SECONDS:
+                return
+            self._exhaustion_logged_at = now
+        if self.adj.log_socket_errors:
+            self.logger.warning("server accept() threw an exception", exc_info=True)
+
+    def _make_room(self) -> bool:
+        """Close a connection in favour of a newcomer; hold it off when none can go."""
+        now = wasyncore.event_loop_of(self._map).now
+        if self.clients.make_room(now, getattr(self.adj, "header_timeout", 30) / 4):
+            return True
+        self._rests_until = now + ACCEPT_REST_SECONDS
+        if not self.in_connection_overflow:
+            self.in_connection_overflow = True
+            self.logger.warning(
+                "total open connections reached the connection limit, "
+                "no longer accepting new connections"
+            )
+        return False
+
+    def _connection_limit(self) -> int:
+        """Return how many client connections there may be at once."""
+        limit: int = self.adj.connection_limit
+        if not isinstance(limit, _int_marker):
+            return limit
+        if self._derived_limit is None:
+            self._derived_limit = _derived_connection_limit(int(limit))
+            if self._derived_limit < limit:
+                self.logger.info(
+                    f"connection limit is {self._derived_limit}: the system allows no more "
+                    "descriptors; raise its limit, or set connection_limit"
+                )
+        return self._derived_limit
+
+    # -- running -----------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Serve until the map is empty, or until Ctrl-C or ``SystemExit``."""
+        try:
+            self.asyncore.loop(
+                timeout=self.adj.asyncore_loop_timeout,
+                map=self._map,
+                use_poll=self.adj.asyncore_use_poll,
+            )
+        except (SystemExit, KeyboardInterrupt):
+            self.task_dispatcher.shutdown()
+
+    def print_listen(self, format_str: str) -> None:
+        """Log the address; the format's fields are host and port."""
+        self.log_info(format_str.format(self.effective_host, self.effective_port))
+
+    def close(self) -> None:
+        """Close the listener and the trigger; open connections and workers stay."""
+        self.trigger.close()
+        super().close()
+
+
+class TcpWSGIServer(BaseWSGIServer):
+    """A listener on an IPv4 or IPv6 address."""
+
+    def bind_server_socket(self) -> None:
+        """Bind the socket to the resolved address."""
+        self.bind(self.sockinfo[3])
+
+    def getsockname(self) -> tuple[str, str]:
+        """Return host and port as numeric text; the real port when 0 was asked for."""
+        return self.socketmod.getnameinfo(
+            self.socket.getsockname(),
+            self.socketmod.NI_NUMERICHOST | self.socketmod.NI_NUMERICSERV,
+        )
+
+    def set_socket_options(self, conn: Any) -> None:
+        """Set the options that ``adj.socket_options`` lists."""
+        for level, option, value in self.adj.socket_options:
+            conn.setsockopt(level, option, value)
+
+
+#: The same class under the name that subclasses of old know.
+WSGIServer = TcpWSGIServer
+
+
+if hasattr(socket, "AF_UNIX"):
+
+    class UnixWSGIServer(BaseWSGIServer):
+        """A listener on a unix socket."""
+
+        #: Device and inode of the socket file that this server made.
+        _made_file: tuple[int, int] | None = None
+
+        def _default_sockinfo(self, adj: Any) -> tuple[Any, ...]:
+            return (socket.AF_UNIX, socket.SOCK_STREAM, None, None)
+
+        def _address_text(self) -> str:
+            return f"unix socket {self.adj.unix_socket or self.sockinfo[3]}"
+
+        def bind_server_socket(self) -> None:
+            """Bind the path, in place of a socket file left by an earlier process."""
+            path = self.adj.unix_socket
+            cleanup_unix_socket(path)
+            self.bind(path)
+            if os.path.exists(path):
+                made = os.stat(path)
+                self._made_file = made.st_dev, made.st_ino
+                os.chmod(path, self.adj.unix_socket_perms)
+
+        def getsockname(self) -> tuple[str, Any]:
+            """Return ``"unix"`` and the path."""
+            return "unix", self.socket.getsockname()
+
+        def fix_addr(self, addr: Any) -> tuple[str, None]:
+            """Return what stands for the address of a unix peer."""
+            return "localhost", None
+
+        def close(self) -> None:
+            """Close the listener and the trigger, and remove the socket file."""
+            super().close()
+            self._remove_file()
+
+        def _abandon(self, _sock: Any, *, own_dispatcher: bool) -> None:
+            super()._abandon(_sock, own_dispatcher=own_dispatcher)
+            self._remove_file()
+
+        def _remove_file(self) -> None:
+            """Remove the file, if it is still the one that this server made."""
+            made, self._made_file = self._made_file, None
+            if made is not None:
+                with contextlib.suppress(OSError):
+                    found = os.stat(self.adj.unix_socket)
+                    if made == (found.st_dev, found.st_ino):
+                        os.unlink(self.adj.unix_socket)
+
+
+def _spool_limit(adj: Any) -> int:
+    limit = getattr(adj, "spool_limit", None)
+    if limit is None:
+        return default_spool_limit(getattr(adj, "spool_dir", None))
+    return int(limit)
+
+
+def _derived_connection_limit(highest: int) -> int:
+    """Return the connection limit that nobody set: what the system has room for."""
+    limits = [highest]
+    if resource is not None:
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != resource.RLIM_INFINITY:
+            limits.append((soft - _open_descriptors()) * 3 // 4)
+    watchable = descriptor_limit(select)
+    if watchable is not None:
+        limits.append(watchable)
+    return max(min(limits), 1)
+
+
+def _open_descriptors() -> int:
+    try:
+        return len(os.listdir("/dev/fd"))
+    except OSError:
+        return 0

@@ -1,0 +1,144 @@
+"""The worker's side of a connection: serve its next request, report, go.
+
+Everything in this module runs in a worker's thread, but for :func:`answer_error`, which
+the loop calls for errors that it found by itself. It uses of a channel what
+:class:`ServedChannel` lists, and decides nothing about the connection: it reports whether
+the response allows it to go on, and the loop does the rest.
+
+This is one of the two borders that must survive anything: whatever a task raises, the
+client gets a 500 or a response that is visibly cut, and the worker lives.
+
+Row 6: imports outbound, task and utilities.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import traceback
+from typing import Any, Protocol
+
+from waitress.observer import Observer
+from waitress.outbound import ClientDisconnected, OutboundBuffer
+from waitress.request_queue import RequestQueue
+from waitress.task import Task
+from waitress.utilities import InternalServerError
+
+__all__ = ["ServedChannel", "answer_error", "serve_next"]
+
+
+class ServedChannel(Protocol):
+    """What serving a request needs of its channel."""
+
+    adj: Any
+    connected: bool
+    error_task_class: Any
+    logger: logging.Logger
+    observer: Observer
+    outbound: OutboundBuffer
+    parser_class: Any
+    request_queue: RequestQueue
+    task_class: Any
+
+    def discard_request(self, request: Any) -> None:
+        """Release what the request holds."""
+
+    def drop_requests(self, requests: list[Any]) -> None:
+        """Release requests that never run."""
+
+    def reset_when_closed(self) -> None:
+        """Make the end of the connection visible as a cut, not as an end."""
+
+    def service_ended(self, has_turn: bool) -> None:
+        """Take the report: the loop has something to do, or another task has."""
+
+
+def serve_next(channel: ServedChannel) -> None:
+    """Serve the request at the head of the channel's queue.
+
+    Threads: worker.
+    """
+    request = channel.request_queue.head()
+    if request is None:  # The connection ended before its turn came.
+        channel.service_ended(False)
+        return
+    if channel.observer.listening:
+        channel.observer.request_started(request)
+    keep_alive = _answer(channel, request)
+    if channel.observer.listening:
+        _mark_end(channel, request)
+    has_turn, dropped = channel.request_queue.finish(keep_alive)
+    channel.discard_request(request)
+    channel.drop_requests(dropped)
+    channel.service_ended(has_turn)
+
+
+def answer_error(channel: ServedChannel, request: Any) -> None:
+    """Put the answer to a refused request into the output buffer.
+
+    Threads: loop; never while a worker serves the same channel.
+    """
+    if channel.observer.listening:
+        channel.observer.request_started(request)
+    _answer(channel, request)
+    if channel.observer.listening:
+        _mark_end(channel, request)
+
+
+def _answer(channel: ServedChannel, request: Any) -> bool:
+    """Run the task of one request; say whether the connection may go on."""
+    task_class = channel.error_task_class if request.error else channel.task_class
+    task = task_class(channel, request)
+    if not channel.connected:
+        task.close_on_finish = True
+        return False
+    try:
+        task.service()
+    except ClientDisconnected:
+        channel.logger.info(f"Client disconnected while serving {request.path}")
+        return False
+    except BaseException:  # noqa: BLE001 - the border that must survive anything
+        channel.logger.exception(f"Exception while serving {request.path}")
+        if task.wrote_header:
+            _cut(channel, task)
+        else:
+            _answer_with_500(channel, request)
+        return False
+    return not task.close_on_finish
+
+
+def _answer_with_500(channel: ServedChannel, request: Any) -> None:
+    if channel.adj.expose_tracebacks:
+        text = traceback.format_exc()
+    else:
+        text = "The server encountered an unexpected internal server error"
+    replacement = channel.parser_class(channel.adj)
+    replacement.error = InternalServerError(text)
+    replacement.version = request.version
+    replacement.command = getattr(request, "command", "")
+    with contextlib.suppress(KeyError):
+        replacement.headers["CONNECTION"] = request.headers["CONNECTION"]
+    task = channel.error_task_class(channel, replacement)
+    try:
+        task.service()
+    except ClientDisconnected:
+        pass
+    except BaseException:  # noqa: BLE001 - an error task of the user's: anything
+        channel.logger.exception(f"Exception while serving {request.path}")
+        if task.wrote_header:
+            _cut(channel, task)
+
+
+def _cut(channel: ServedChannel, task: Task) -> None:
+    """Make sure that the client sees that the response is not whole.
+
+    A chunked response lacks its last chunk, one with a Content-Length lacks bytes; but
+    one that ends with the connection looks whole, unless the connection is reset.
+    """
+    if not task.chunked_response and task.content_length is None:
+        channel.reset_when_closed()
+
+
+def _mark_end(channel: ServedChannel, request: Any) -> None:
+    channel.outbound.mark(request)
+    channel.observer.request_serviced(request)

@@ -1,0 +1,63 @@
+"""What the kernel can tell about, and do for, a connection: asked carefully.
+
+Every function answers also for sockets that are no TCP sockets, for stand-ins whose
+number is no open descriptor, and on systems that do not know the question.
+
+Row 0: imports nothing of the package.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from typing import Any
+
+try:
+    import fcntl
+    import termios
+except ImportError:  # Windows has neither.
+    _unsent_request: int | None = None
+else:
+    _unsent_request = getattr(termios, "TIOCOUTQ", None)
+
+__all__ = ["limit_unsent", "reset_on_close", "stop_sending", "unacknowledged_bytes"]
+
+#: How many unsent bytes the kernel may hold of a connection that has proved slow. What
+#: it holds it cannot give back, and the server cannot tell a reader that progresses from
+#: one that does not until it is gone. 128 KiB fill 100 Mbit/s at 10 ms.
+UNSENT_LIMIT_BYTES = 128 * 1024
+
+
+def unacknowledged_bytes(sock: Any) -> int | None:
+    """Return how many bytes the peer has not acknowledged; ``None`` when unknown."""
+    if _unsent_request is None:
+        return None
+    try:
+        answer = fcntl.ioctl(sock.fileno(), _unsent_request, b"\0\0\0\0")
+    except (OSError, ValueError):
+        return None
+    return int(struct.unpack("i", answer)[0])
+
+
+def limit_unsent(sock: Any) -> None:
+    """Have the kernel keep few unsent bytes, so that what it keeps tells of progress."""
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None:
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, option, UNSENT_LIMIT_BYTES)
+
+
+def stop_sending(sock: Any) -> bool:
+    """Tell the peer that nothing more will come (FIN); say whether that was possible."""
+    try:
+        sock.shutdown(socket.SHUT_WR)
+    except (OSError, AttributeError):
+        return False
+    return True
+
+
+def reset_on_close(sock: Any) -> None:
+    """Make the next ``close()`` of the socket a reset, which no peer takes for an end."""
+    with contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

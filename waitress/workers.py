@@ -1,0 +1,179 @@
+"""The pool of worker threads and the queue of tasks that they serve.
+
+Owns the threads and the task queue. Knows of a task only that it has ``service()`` and
+``cancel()``.
+
+The queue and the counts are plain attributes, because monitoring reads them and
+subclasses write them; they are read anew at every step. What is not visible from outside
+is the wake-up: an idle worker sleeps on a lock of its own, its token, and whoever adds a
+task releases the token of one idle worker. That costs a quarter of what a condition
+variable does, which makes a new lock for every wait.
+
+Row 4: imports utilities.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from waitress.utilities import logger, queue_logger
+
+__all__ = ["Task", "ThreadedTaskDispatcher"]
+
+
+class Task(Protocol):
+    """What the dispatcher serves; a channel is one."""
+
+    def service(self) -> None:
+        """Do the work, in a worker's thread."""
+
+    def cancel(self) -> None:
+        """Drop the work: the dispatcher shuts down."""
+
+
+class ThreadedTaskDispatcher:
+    """A fixed pool of threads that serve tasks in the order of their arrival.
+
+    Threads: any. ``threads``, ``queue``, ``stop_count``, ``active_count`` and the idle
+    tokens stand under ``lock``; tasks run, and log records are made, without it.
+    """
+
+    #: Threads that were asked to stop and have not gone yet.
+    stop_count: int = 0
+    #: Threads that serve a task or are on their way to the queue.
+    active_count: int = 0
+    logger: logging.Logger = logger
+    queue_logger: logging.Logger = queue_logger
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        # guarded by lock:
+        self.threads: set[int] = set()
+        self.queue: deque[Task] = deque()
+        self._idle: list[threading.Lock] = []
+
+        self.queue_cv = threading.Condition(self.lock)
+        self.thread_exit_cv = threading.Condition(self.lock)
+
+    def start_new_thread(self, target: Callable[[int], Any], thread_no: int) -> None:
+        """Start a daemon thread named ``waitress-<thread_no>`` on ``target(thread_no)``."""
+        threading.Thread(
+            target=target, name=f"waitress-{thread_no}", args=(thread_no,), daemon=True
+        ).start()
+
+    def handler_thread(self, thread_no: int) -> None:
+        """Serve tasks until told to stop; the body of a worker thread.
+
+        A worker survives whatever a task raises: it is logged, and the next one is
+        served.
+        """
+        token = threading.Lock()
+        token.acquire()
+        while True:
+            task = self._next_task(thread_no, token)
+            if task is None:
+                return
+            try:
+                task.service()
+            except BaseException:  # noqa: BLE001 - the border that must survive anything
+                self.logger.exception("Exception when servicing %r", task)
+            # An idle worker keeps nothing of its last request alive.
+            del task
+
+    def _next_task(self, thread_no: int, token: threading.Lock) -> Task | None:
+        """Return the next task, waiting for it; ``None`` when the thread is to end."""
+        while True:
+            with self.lock:
+                if self.stop_count > 0:
+                    self._leave_locked(thread_no)
+                    return None
+                if self.queue:
+                    return self.queue.popleft()
+                self.active_count -= 1
+                self._idle.append(token)
+            token.acquire()  # Released by whoever took it off the list.
+            with self.lock:
+                self.active_count += 1
+
+    def _leave_locked(self, thread_no: int) -> None:
+        self.active_count -= 1
+        self.stop_count -= 1
+        self.threads.discard(thread_no)
+        self.thread_exit_cv.notify()
+
+    def set_thread_count(self, count: int) -> None:
+        """Start threads, or ask some to stop, until ``count`` will be running.
+
+        Does not wait for those that stop.
+
+        Raises:
+            RuntimeError: the system refuses another thread; those started before stay.
+        """
+        with self.lock:
+            running = len(self.threads) - self.stop_count
+            thread_no = 0
+            while running < count:
+                while thread_no in self.threads:
+                    thread_no += 1
+                self.threads.add(thread_no)
+                self.active_count += 1
+                try:
+                    self.start_new_thread(self.handler_thread, thread_no)
+                except BaseException:
+                    self.threads.discard(thread_no)
+                    self.active_count -= 1
+                    raise
+                running += 1
+            if running > count:
+                self.stop_count += running - count
+                while self._idle:
+                    self._idle.pop().release()
+
+    def add_task(self, task: Task) -> None:
+        """Queue a task and wake a worker for it; warn when none is free."""
+        with self.lock:
+            self.queue.append(task)
+            if self._idle:
+                # The last to fall idle is the first to work: its memory is still warm.
+                self._idle.pop().release()
+            queued = len(self.queue)
+            idle = len(self.threads) - self.stop_count - self.active_count
+        if queued > idle:
+            self.queue_logger.warning("Task queue depth is %d", queued - idle)
+
+    def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
+        """End all threads.
+
+        Args:
+            cancel_pending: cancel the tasks that are still queued afterwards.
+            timeout: how long to wait for threads that serve a task, in seconds.
+
+        Returns:
+            Whether tasks were cancelled.
+        """
+        self.set_thread_count(0)
+        deadline = time.monotonic() + timeout
+        with self.lock:
+            while self.threads:
+                remaining = deadline - time.monotonic()
+                if remaining <= 0:
+                    break
+                self.thread_exit_cv.wait(min(remaining, threading.TIMEOUT_MAX))
+            running = len(self.threads)
+            pending = list(self.queue) if cancel_pending else []
+            if cancel_pending:
+                self.queue.clear()
+        if running:
+            self.logger.warning("%d thread(s) still running", running)
+        if not cancel_pending:
+            return False
+        if pending:
+            self.logger.warning("Canceling %d pending task(s)", len(pending))
+        for task in pending:
+            task.cancel()
+        return bool(pending)
