@@ -133,7 +133,7 @@ def test_the_steps_of_a_request_name_what_exists() -> None:
 
 def difference_rows() -> list[str]:
     text = (DOCS / "differences.rst").read_text(encoding="utf-8")
-    return re.findall(r"^   \* - ``([a-z-]+)``$", text, re.M)
+    return re.findall(r"^   \* - ``([\w-]+)``$", text, re.M)
 
 
 def test_each_difference_has_a_name_of_its_own() -> None:

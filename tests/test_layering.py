@@ -19,13 +19,16 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "waitress"
 
 ROWS: tuple[tuple[str, ...], ...] = (
-    ("rfc7230", "compat", "buffers", "observer", "deadlines", "pollers", "spool", "tcp"),
+    (
+        *("rfc7230", "compat", "buffers", "clients", "deadlines"),
+        *("observer", "pollers", "request_queue", "spool", "tcp"),
+    ),
     ("utilities", "eventloop"),
     ("receiver", "response", "proxy_headers", "wasyncore"),
-    ("adjustments", "trigger", "parser", "outbound", "request_queue"),
+    ("adjustments", "trigger", "parser", "outbound"),
     ("environ", "workers"),
     ("task",),
-    ("service", "clients"),
+    ("service",),
     ("channel",),
     ("server",),
     ("__init__",),

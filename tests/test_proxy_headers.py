@@ -198,6 +198,15 @@ class TestMiddleware:
 
         assert app.environs[0]["REMOTE_ADDR"] == "198.51.100.2"
 
+    def test_believes_one_proxy_unless_told_otherwise(self):
+        app, *_ = self.call(
+            {"x_forwarded_for": "192.0.2.1, 198.51.100.2"},
+            trusted_proxy="*",
+            trusted_proxy_headers={"x-forwarded-for"},
+        )
+
+        assert app.environs[0]["REMOTE_ADDR"] == "198.51.100.2"
+
     def test_leaves_untrusted_fields_where_that_is_wanted(self):
         app, warnings, *_ = self.call(
             {"x_forwarded_for": "192.0.2.1"}, clear_untrusted=False, log_untrusted=True
@@ -371,6 +380,7 @@ class TestXForwardedFor:
                 "198.51.100.2",
             ),
             ('"a", "b"', 1, '"b"', "b"),
+            ('a, "b" \t, "c" \t', 2, '"b" \t, "c"', "b"),
             ("<script>, b", 1, "b", "b"),
         ],
     )
@@ -426,7 +436,9 @@ class TestXForwardedFor:
     def test_is_refused_for_a_quoted_blank(self):
         assert refused(x_forwarded_for='" "') == ("X-Forwarded-For", "invalid address", " ")
 
-    @pytest.mark.parametrize("port", ["65536", "123456", "x", "-1", "+1", " 1", "\xb2", "_", "_ x"])
+    @pytest.mark.parametrize(
+        "port", ["65536", "123456", "x", "-1", "+1", " 1", "\xb2", "_", "_ x", "_a b"]
+    )
     def test_is_refused_for_what_is_no_port(self, port):
         expected = ("X-Forwarded-For", "invalid port number", port)
 
@@ -452,6 +464,7 @@ class TestHostPortAndProto:
             ("example.com:", "https", "", "example.com", "example.com", "443"),
             ("example.com:", "https", "81", "example.com", "example.com:81", "81"),
             ("example.com", "http", "0080", "example.com", "example.com", "80"),
+            ("example.com:0081", "", "", "example.com", "example.com:0081", "81"),
             ("[::1]:81", "", "", "[::1]", "[::1]:81", "81"),
             ("[::1]", "http", "81", "[::1]", "[::1]:81", "81"),
             ("Example.COM", "http", "", "Example.COM", "Example.COM", "80"),
@@ -651,6 +664,18 @@ class TestForwarded:
         assert environ["REMOTE_ADDR"] == client
         assert environ["HTTP_HOST"] == host
         assert environ["HTTP_FORWARDED"] == kept
+
+    def test_takes_each_fact_from_the_oldest_that_tells_it(self):
+        changes = forwarded("proto=https;by=a, for=b , for=c;host=d;proto=http \t", 3)
+
+        assert (changes["REMOTE_ADDR"], changes["HTTP_HOST"]) == ("b", "d")
+        assert changes["wsgi.url_scheme"] == "https"
+
+    def test_takes_the_scheme_of_a_newer_element_where_the_older_tells_none(self):
+        assert forwarded("for=a, proto=https", 2)["wsgi.url_scheme"] == "https"
+
+    def test_is_kept_without_white_space_around(self):
+        assert changed({"forwarded"}, 1, forwarded="for=a, for=b \t")["HTTP_FORWARDED"] == "for=b"
 
     def test_counts_an_empty_element(self):
         """The proxy said nothing; that is no reason to believe the client instead."""

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,6 +50,10 @@ def content(receiver):
     return receiver.getfile().read()
 
 
+def new_receiver(**limits):
+    return ChunkedReceiver(new_buffer(), **limits)
+
+
 class TestFixedStreamReceiver:
     @pytest.mark.parametrize("cut", CUTS)
     def test_takes_its_length_and_not_an_octet_more(self, cut):
@@ -86,7 +92,7 @@ class TestFixedStreamReceiver:
 
     def test_takes_any_sequence_that_can_be_sliced(self):
         buffer = Pieces()
-        receiver = FixedStreamReceiver(2, buffer)
+        receiver: Any = FixedStreamReceiver(2, buffer)
         assert receiver.received((1, 2, 3)) == 2
         assert buffer.pieces == [(1, 2)]
 
@@ -162,7 +168,7 @@ class TestChunkedReceiver:
     @pytest.mark.parametrize("cut", CUTS)
     @pytest.mark.parametrize(("body", "expected"), GOOD_BODIES)
     def test_decodes_a_well_formed_body_and_takes_nothing_behind_it(self, body, expected, cut):
-        receiver = ChunkedReceiver(new_buffer())
+        receiver = new_receiver()
         assert feed_cut(receiver, body, cut) == len(body)
         assert receiver.state is COMPLETE
         assert receiver.completed
@@ -173,7 +179,7 @@ class TestChunkedReceiver:
     @pytest.mark.parametrize("cut", CUTS)
     @pytest.mark.parametrize(("body", "reason"), BAD_BODIES)
     def test_refuses_a_malformed_body_and_loses_all_that_follows(self, body, reason, cut):
-        receiver = ChunkedReceiver(new_buffer())
+        receiver = new_receiver()
         feed_cut(receiver, body, cut)
         assert receiver.state is FAILED
         assert receiver.error.reject_reason == reason
@@ -197,37 +203,37 @@ class TestChunkedReceiver:
         ],
     )
     def test_tells_the_client_what_was_wrong(self, body, text):
-        receiver = ChunkedReceiver(new_buffer())
+        receiver = new_receiver()
         assert receiver.received(body) == len(body)
         assert receiver.error.body == text
 
     @pytest.mark.parametrize("body", [b"3\r\nabc\r\n0\r\n\r\n", b"0\r\na: b\r\n\r\n"])
     def test_is_complete_with_the_last_octet_and_not_before(self, body):
         for size in range(1, len(body)):
-            receiver = ChunkedReceiver(new_buffer())
+            receiver = new_receiver()
             assert feed(receiver, body[:-1], size) == len(body) - 1
             assert not receiver.completed
             assert receiver.received(body[-1:]) == 1
             assert receiver.completed
 
     def test_takes_nothing_when_complete(self):
-        receiver = ChunkedReceiver(new_buffer())
+        receiver = new_receiver()
         receiver.received(b"0\r\n\r\n")
         assert receiver.received(b"3\r\nabc\r\n") == 0
         assert len(receiver) == 0
 
     def test_takes_nothing_from_nothing(self):
-        receiver = ChunkedReceiver(new_buffer())
+        receiver = new_receiver()
         assert receiver.received(b"") == 0
         assert receiver.state is SIZE_LINE
 
     def test_trailer_section_is_kept_as_it_came_with_its_empty_line(self):
-        receiver = ChunkedReceiver(new_buffer())
+        receiver = new_receiver()
         receiver.received(b"0\r\na: b\r\nc: d\r\n\r\n")
         assert receiver.trailer == b"a: b\r\nc: d\r\n\r\n"
 
     def test_no_trailer_section_leaves_none(self):
-        receiver = ChunkedReceiver(new_buffer())
+        receiver = new_receiver()
         receiver.received(b"0\r\n\r\n")
         assert receiver.trailer == b""
 
@@ -256,7 +262,7 @@ class TestChunkedReceiver:
 
     @pytest.mark.parametrize(("data", "remainder"), [(b"4;discard\r\n", 4), (b"a;discard\r\n", 10)])
     def test_tells_how_much_of_the_chunk_is_to_come(self, data, remainder):
-        receiver = ChunkedReceiver(new_buffer())
+        receiver = new_receiver()
         receiver.received(data)
         assert receiver.chunk_remainder == remainder
         assert not receiver.all_chunks_received
@@ -288,7 +294,7 @@ STATE_TABLE = [
 class TestStates:
     @pytest.mark.parametrize(("before", "event", "after"), STATE_TABLE)
     def test_event_leads_to_the_state_of_the_table(self, before, event, after):
-        receiver = ChunkedReceiver(new_buffer())
+        receiver = new_receiver()
         receiver.received(before)
         begun = receiver.state
         receiver.received(event)
@@ -298,14 +304,14 @@ class TestStates:
     def test_every_allowed_transition_has_a_row(self):
         seen = set()
         for before, _, after in STATE_TABLE:
-            receiver = ChunkedReceiver(new_buffer())
+            receiver = new_receiver()
             receiver.received(before)
             seen.add((receiver.state, after))
         assert seen >= {(old, new) for old, new in transitions()}
 
     @pytest.mark.parametrize(("before", "event", "after"), STATE_TABLE)
     def test_flags_of_older_releases_follow_the_state(self, before, event, after):
-        receiver = ChunkedReceiver(new_buffer())
+        receiver = new_receiver()
         receiver.received(before)
         receiver.received(event)
         assert receiver.completed is (after is COMPLETE)
@@ -314,7 +320,7 @@ class TestStates:
         assert (receiver.error is not None) is (after is FAILED)
 
     def test_parts_of_lines_are_told(self):
-        receiver = ChunkedReceiver(new_buffer())
+        receiver = new_receiver()
         receiver.received(b"3;a\r")
         assert receiver.control_line == b"3;a\r"
         receiver.received(b"\nabc\r")
@@ -332,7 +338,7 @@ class TestLimits:
     @pytest.mark.parametrize("cut", CUTS)
     def test_chunk_size_line_of_the_greatest_length_passes(self, cut):
         line = b"0" * (MAX_CHUNK_LINE_BYTES - 1) + b"1"
-        receiver = ChunkedReceiver(new_buffer())
+        receiver = new_receiver()
         feed_cut(receiver, line + b"\r\na\r\n0\r\n\r\n", cut)
         assert receiver.completed
         assert content(receiver) == b"a"
@@ -340,19 +346,19 @@ class TestLimits:
     @pytest.mark.parametrize("cut", CUTS)
     @pytest.mark.parametrize("line", [b"0" * MAX_CHUNK_LINE_BYTES, b"1;" + b"a" * 4095])
     def test_a_longer_one_is_refused(self, line, cut):
-        receiver = ChunkedReceiver(new_buffer())
+        receiver = new_receiver()
         feed_cut(receiver, line + b"1\r\na\r\n0\r\n\r\n", cut)
         assert receiver.error.reject_reason == "chunk-line-too-long"
         assert receiver.error.code == 400
 
     @pytest.mark.parametrize("size", [1, 7, 100000])
     def test_a_line_without_end_is_refused_before_it_ends(self, size):
-        receiver = ChunkedReceiver(new_buffer())
+        receiver = new_receiver()
         feed(receiver, b"1" * (MAX_CHUNK_LINE_BYTES + 10), size)
         assert receiver.error.reject_reason == "chunk-line-too-long"
 
     def test_line_that_grows_too_long_in_its_last_piece_is_refused(self):
-        receiver = ChunkedReceiver(new_buffer())
+        receiver = new_receiver()
         receiver.received(b"0" * MAX_CHUNK_LINE_BYTES)
         receiver.received(b"1\r\na\r\n0\r\n\r\n")
         assert receiver.error.reject_reason == "chunk-line-too-long"
@@ -361,10 +367,10 @@ class TestLimits:
     def test_extensions_are_bounded_in_sum(self, cut):
         chunk = b"1;" + b"a" * 998 + b"\r\nb\r\n"
         allowed = MAX_CHUNK_OVERHEAD_BYTES // (998 + 2 + 2 - 16 - 2)
-        receiver = ChunkedReceiver(new_buffer())
+        receiver = new_receiver()
         feed_cut(receiver, chunk * allowed + b"0\r\n\r\n", cut)
         assert receiver.completed
-        receiver = ChunkedReceiver(new_buffer())
+        receiver = new_receiver()
         feed_cut(receiver, chunk * (allowed + 1), cut)
         assert receiver.error.reject_reason == "chunk-overhead"
         assert receiver.error.code == 400
@@ -372,39 +378,39 @@ class TestLimits:
 
     def test_extensions_in_proportion_to_the_content_pass(self):
         signature = b"10000;chunk-signature=" + b"0" * 64 + b"\r\n" + b"a" * 65536 + b"\r\n"
-        receiver = ChunkedReceiver(new_buffer())
+        receiver = new_receiver()
         assert feed(receiver, signature * 300 + b"0\r\n\r\n", 1 << 20)
         assert receiver.completed
 
     def test_content_earns_no_credit_for_later(self):
-        receiver = ChunkedReceiver(new_buffer())
+        receiver = new_receiver()
         receiver.received(b"100000\r\n" + b"a" * 0x100000 + b"\r\n")
         chunk = b"1;" + b"a" * 998 + b"\r\nb\r\n"
         receiver.received(chunk * 17)
         assert receiver.error.reject_reason == "chunk-overhead"
 
     def test_small_chunks_without_extensions_are_no_overhead(self):
-        receiver = ChunkedReceiver(new_buffer())
+        receiver = new_receiver()
         feed(receiver, b"1\r\na\r\n" * 20000 + b"0\r\n\r\n", 1 << 20)
         assert receiver.completed
 
     @pytest.mark.parametrize("cut", CUTS)
     @pytest.mark.parametrize("body", [b"a\r\n", b"5\r\n01234\r\n5\r\n", b"f" * 1000 + b"\r\n"])
     def test_content_of_the_limit_is_refused_when_announced(self, body, cut):
-        receiver = ChunkedReceiver(new_buffer(), max_body=10)
+        receiver = new_receiver(max_body=10)
         feed_cut(receiver, body, cut)
         assert receiver.error.reject_reason == "body-too-large"
         assert receiver.error.code == 413
         assert receiver.error.body == "exceeds max_body of 10"
 
     def test_content_below_the_limit_passes(self):
-        receiver = ChunkedReceiver(new_buffer(), max_body=10)
+        receiver = new_receiver(max_body=10)
         receiver.received(b"5\r\n01234\r\n4\r\n5678\r\n0\r\n\r\n")
         assert receiver.completed
 
     @pytest.mark.parametrize("cut", CUTS)
     def test_trailer_section_of_the_limit_is_refused(self, cut):
-        receiver = ChunkedReceiver(new_buffer(), max_trailer_bytes=100)
+        receiver = new_receiver(max_trailer_bytes=100)
         feed_cut(receiver, b"0\r\na: " + b"b" * 93 + b"\r\n\r\n", cut)
         assert receiver.error.reject_reason == "trailers-too-large"
         assert receiver.error.code == 431
@@ -412,42 +418,43 @@ class TestLimits:
 
     @pytest.mark.parametrize("cut", CUTS)
     def test_trailer_section_below_the_limit_passes(self, cut):
-        receiver = ChunkedReceiver(new_buffer(), max_trailer_bytes=100)
+        receiver = new_receiver(max_trailer_bytes=100)
         feed_cut(receiver, b"0\r\na: " + b"b" * 92 + b"\r\n\r\n", cut)
         assert receiver.completed
 
     @pytest.mark.parametrize("size", [1, 9, 5000])
     def test_trailer_section_without_end_is_refused_before_it_ends(self, size):
-        receiver = ChunkedReceiver(new_buffer(), max_trailer_bytes=100)
+        receiver = new_receiver(max_trailer_bytes=100)
         feed(receiver, b"0\r\na: " + b"b" * 1000, size)
         assert receiver.error.reject_reason == "trailers-too-large"
 
     @pytest.mark.parametrize("cut", CUTS)
     def test_trailer_fields_are_counted(self, cut):
-        receiver = ChunkedReceiver(new_buffer(), max_trailer_fields=3)
+        receiver = new_receiver(max_trailer_fields=3)
         feed_cut(receiver, b"0\r\n" + b"a: b\r\n" * 3 + b"\r\n", cut)
         assert receiver.completed
-        receiver = ChunkedReceiver(new_buffer(), max_trailer_fields=3)
+        receiver = new_receiver(max_trailer_fields=3)
         feed_cut(receiver, b"0\r\n" + b"a: b\r\n" * 4 + b"\r\n", cut)
         assert receiver.error.reject_reason == "too-many-trailers"
         assert receiver.error.code == 431
 
 
+FRAGMENTS = [b"0", b"1", b"3", b"a", b"abc", b";", b"=", b'"', b":", b" ", b"\r", b"\n", b"\r\n"]
+FRAGMENTS += [b"1\r\na\r\n", b"3\r\nabc\r\n", b"0\r\n", b"0\r\n\r\n", b"x: y\r\n"]
+
+
 class TestCuts:
     @given(
         st.lists(
-            st.sampled_from(
-                b'0 1 3 a abc ; = " : \r \n \r\n'.split(b" ")
-                + [b" ", b"1\r\na\r\n", b"3\r\nabc\r\n", b"0\r\n", b"0\r\n\r\n", b"x: y\r\n"]
-            ),
+            st.sampled_from(FRAGMENTS),
             max_size=12,
         ).map(b"".join),
         st.lists(st.integers(min_value=1, max_value=9), min_size=1),
     )
     def test_any_cut_gives_the_same_result(self, body, sizes):
-        whole = ChunkedReceiver(new_buffer(), max_body=50, max_trailer_bytes=30)
+        whole = new_receiver(max_body=50, max_trailer_bytes=30)
         used_whole = whole.received(body)
-        cut = ChunkedReceiver(new_buffer(), max_body=50, max_trailer_bytes=30)
+        cut = new_receiver(max_body=50, max_trailer_bytes=30)
         used_cut = 0
         while used_cut < len(body) and not cut.completed:
             size = sizes[used_cut % len(sizes)]
@@ -462,7 +469,7 @@ class TestCuts:
     @given(st.lists(st.binary(min_size=1, max_size=40)), st.binary())
     def test_what_was_written_in_chunks_is_read_back(self, chunks, tail):
         body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks)
-        receiver = ChunkedReceiver(new_buffer())
+        receiver = new_receiver()
         assert receiver.received(body + b"0\r\n\r\n" + tail) == len(body) + 5
         assert content(receiver) == b"".join(chunks)
 
@@ -470,7 +477,7 @@ class TestCuts:
 class TestLinearTime:
     def test_small_chunks(self):
         def work(n):
-            ChunkedReceiver(new_buffer()).received(b"1\r\na\r\n" * n)
+            new_receiver().received(b"1\r\na\r\n" * n)
 
         assert_linear(work, 1000)
 
@@ -482,7 +489,7 @@ class TestLinearTime:
 
     def test_trailers_by_the_octet(self):
         def work(n):
-            receiver = ChunkedReceiver(new_buffer(), max_trailer_bytes=1 << 24)
+            receiver = new_receiver(max_trailer_bytes=1 << 24)
             feed(receiver, b"0\r\na: " + b"b" * n, 1)
 
         assert_linear(work, 8192)
@@ -499,7 +506,7 @@ class TestLinearTime:
 
     def test_chunk_size_lines_without_end(self):
         def work(n):
-            receiver = ChunkedReceiver(new_buffer())
+            receiver = new_receiver()
             feed(receiver, b"0" * n, 1)
 
         assert_linear(work, 8192)

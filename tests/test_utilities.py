@@ -150,6 +150,7 @@ class TestParseHTTPDate:
             "Sun, 08 Foo 1994 14:15:29 GMT",
             "Tuesday, 08 Feb 1994 14:15:29 GMT",
             "Tue, 08-Feb-94 14:15:29 GMT",
+            "Tuesday, 08-Feb-94 14:15:29 GMT\n",
             "Sun, 08 Feb 0000 14:15:29 GMT",
             "Sun, \u0660\u0668 Feb 1994 14:15:29 GMT",
         ],

@@ -69,11 +69,13 @@ class FileBasedBuffer:
         if from_buffer is not None:
             source = from_buffer.getfile()
             read_position = source.tell()
-            source.seek(0)
-            _copy_rest(source, file)
-            self.remain = file.tell() - read_position
-            source.seek(read_position)
-            file.seek(read_position)
+            try:
+                source.seek(0)
+                _copy_rest(source, file)
+                self.remain = file.tell() - read_position
+                file.seek(read_position)
+            finally:
+                source.seek(read_position)
 
     def __len__(self) -> int:
         """Say how many bytes wait; call it as a method, it may exceed ``sys.maxsize``."""
@@ -142,10 +144,12 @@ class FileBasedBuffer:
         if self.remain == 0 and _is_empty(old):
             return
         new = self.newfile()
+        read_position = old.tell()
         try:
             _copy_rest(old, new)
             new.seek(0)
         except BaseException:
+            old.seek(read_position)
             _close_file(new)
             raise
         self.file = new

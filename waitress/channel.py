@@ -70,6 +70,8 @@ SEND_BYTES = 256 * 1024
 BODY_RATE_GRACE_SECONDS = 30.0
 #: A reader without progress is cut after this long while a worker waits for it, seconds.
 SEND_TIMEOUT_WORKER_WAITS_SECONDS = 30.0
+#: How often the kernel is asked whether a reader progresses, in parts of its time-out.
+SEND_LOOK_PART = 0.25
 #: How often a waiting worker's plight is looked at again, in seconds.
 WORKER_WAIT_LOOK_SECONDS = 1.0
 #: The end of a lingering close: without a byte for so long (seconds), or after so many.
@@ -152,9 +154,10 @@ class HTTPChannel(wasyncore.dispatcher):
         sock: Any,
         addr: Any,
         adj: Any,
-        map: MutableMapping[int, Any] | None = None,  # noqa: A002 - asyncore's name
+        map: MutableMapping[int, Any] | None = None,
     ) -> None:
-        """
+        """Take an accepted connection.
+
         Args:
             server: has ``adj``, ``active_channels``, ``add_task`` and ``pull_trigger``.
             sock: the accepted connection; its peer may be gone already.
@@ -171,9 +174,7 @@ class HTTPChannel(wasyncore.dispatcher):
         self._spool: SpoolBudget = getattr(server, "spool", None) or SpoolBudget(
             default_spool_limit(getattr(adj, "spool_dir", None))
         )
-        self.event_loop = wasyncore.event_loop_of(
-            wasyncore.socket_map if map is None else map
-        )
+        self.event_loop = wasyncore.event_loop_of(wasyncore.socket_map if map is None else map)
         self.request_queue = RequestQueue()
         self.outbound = OutboundBuffer(
             self._spool, self._touch_and_wake, self.event_loop.condition_factory
@@ -212,14 +213,14 @@ class HTTPChannel(wasyncore.dispatcher):
         if self.observer.listening:
             self.observer.channel_created(self)
 
-    def add_channel(self, map: MutableMapping[int, Any] | None = None) -> None:  # noqa: A002
+    def add_channel(self, map: MutableMapping[int, Any] | None = None) -> None:
         """Enter the map and the server's table of channels."""
         super().add_channel(map)
         assert self._fileno is not None
         self.server.active_channels[self._fileno] = self
         self.event_loop.note_change(self._fileno)
 
-    def del_channel(self, map: MutableMapping[int, Any] | None = None) -> None:  # noqa: A002
+    def del_channel(self, map: MutableMapping[int, Any] | None = None) -> None:
         """Leave the map and the server's table of channels."""
         fd = self._fileno
         super().del_channel(map)
@@ -330,8 +331,12 @@ class HTTPChannel(wasyncore.dispatcher):
         """
         if not data or self.state is not _OPEN or self._drain_wanted or self._close_wanted:
             return False
+        if self.request_queue.is_ended:
+            # A response has ended the connection, and the loop is about to see that.
+            self._lingers = True
+            return False
         queued: list[Any] = []
-        while data and not self._input_ended:
+        while data and not self._input_ended and self.state is _OPEN:
             request = self.request
             if request is None:
                 request = self.request = self.parser_class(self.adj)
@@ -339,8 +344,9 @@ class HTTPChannel(wasyncore.dispatcher):
             consumed = request.received(data)
             if request.headers_finished and not had_head:
                 self._head_received(request)
-            if request.body_rcv is not None and not request.error:
-                self._account_body(request)
+            receiver = getattr(request, "body_rcv", None)
+            if receiver is not None and not request.error:
+                self._account_body(request, receiver.getbuf())
             if request.completed or request.error:
                 self._request_received(request, queued)
             elif request.expect_continue and not self.request_queue.requests:
@@ -366,7 +372,7 @@ class HTTPChannel(wasyncore.dispatcher):
     def _request_received(self, request: Any, queued: list[Any]) -> None:
         self.request = None
         self.sent_continue = False
-        if getattr(request, "request_id", None) is None:
+        if not getattr(request, "request_id", 0):
             request.request_id = next(_request_ids)
         if request.empty:
             return
@@ -377,9 +383,8 @@ class HTTPChannel(wasyncore.dispatcher):
         else:
             self.discard_request(request)
 
-    def _account_body(self, request: Any) -> None:
+    def _account_body(self, request: Any, body: Any) -> None:
         """Count what the body takes on the disk; refuse it when there is no room."""
-        body = request.body_rcv.getbuf()
         if getattr(body, "overflowed", False):
             size = body.__len__()
             grown = size - getattr(request, "spooled_bytes", 0)
@@ -487,7 +492,7 @@ class HTTPChannel(wasyncore.dispatcher):
             self._log_socket_error()
             self.handle_close()
             return 0
-        except Exception:  # noqa: BLE001 - an application's file: anything
+        except Exception:
             self.logger.exception("Unexpected exception when flushing")
             self.handle_close()
             return 0
@@ -495,25 +500,28 @@ class HTTPChannel(wasyncore.dispatcher):
             self._progress_at = self.event_loop.now
             try:
                 passed = self.outbound.advance(sent)
-            except Exception:  # noqa: BLE001 - an application's file: anything
+            except Exception:
                 self.logger.exception("Unexpected error when closing an outbuf")
                 passed = []
             for request in passed:
                 self.observer.request_finished(request)
         elif self.state is not _CLOSED:
             tcp.limit_unsent(self.socket)
+            self._has_progressed()  # From here on it counts.
         return sent
 
     def _send_parts(self, parts: list[bytes | memoryview]) -> int:
-        if len(parts) == 1:
+        if len(parts) == 1 and type(parts[0]) is bytes:
             return self.send(parts[0])
-        if self._sends_plainly():
-            try:
-                return self.socket.sendmsg(parts)  # type: ignore[no-any-return]
-            except OSError:
-                pass  # Let send() find out what is wrong, in its way.
-        # One string, so that whoever overrides send() sees bytes.
-        return self.send(b"".join(parts))
+        if not self._sends_plainly():
+            # Whoever overrides send(), or wraps the socket, sees bytes.
+            return self.send(b"".join(parts))
+        try:
+            return self.socket.sendmsg(parts)  # type: ignore[no-any-return]
+        except BlockingIOError:
+            return 0
+        except OSError:
+            return self.send(parts[0])  # It fails too, and knows which errors mean what.
 
     def _sends_plainly(self) -> bool:
         """Say whether nobody has put anything between the channel and its socket."""
@@ -526,7 +534,7 @@ class HTTPChannel(wasyncore.dispatcher):
 
     def _log_socket_error(self) -> None:
         if self.adj.log_socket_errors:
-            self.logger.exception("Socket error")
+            self.logger.exception("Socket error")  # noqa: LOG004 - called while handling one
 
     # -- loop: the end -----------------------------------------------------------------
 
@@ -548,9 +556,7 @@ class HTTPChannel(wasyncore.dispatcher):
 
         The kernel resets when bytes of the client lie unread, or come later.
         """
-        if self._peer_closed:
-            return False
-        if self._lingers:
+        if self._lingers and not self._peer_closed:
             return True
         try:
             return bool(self.socket.recv(1))
@@ -558,7 +564,9 @@ class HTTPChannel(wasyncore.dispatcher):
             return False
 
     def _begin_to_linger(self) -> bool:
-        if not self.clients.may_linger() or not tcp.stop_sending(self.socket):
+        if not getattr(self.adj, "linger_timeout", 30) or not self.clients.may_linger():
+            return False
+        if not tcp.stop_sending(self.socket):
             return False
         self._move_to(_LINGERING, "the client may still be sending")
         self.clients.lingering_count += 1
@@ -602,7 +610,7 @@ class HTTPChannel(wasyncore.dispatcher):
         self.connected = False
         try:
             self.outbound.close()
-        except Exception:  # noqa: BLE001 - an application's file: anything
+        except Exception:
             self.logger.exception("Unknown exception while trying to close outbuf")
         self.drop_requests(self.request_queue.close())
         if self.request is not None:
@@ -679,11 +687,17 @@ class HTTPChannel(wasyncore.dispatcher):
         return self._phase_since + max(BODY_RATE_GRACE_SECONDS, self._phase_bytes / rate)
 
     def _send_deadline(self) -> float:
+        timeout = self._send_timeout()
+        look = timeout * SEND_LOOK_PART
+        if self.outbound.worker_is_waiting:
+            look = WORKER_WAIT_LOOK_SECONDS
+        return min(self._progress_at + timeout, self.event_loop.now + look)
+
+    def _send_timeout(self) -> float:
         timeout = _seconds(self.adj, "send_timeout", 120)
-        if not self.outbound.worker_is_waiting:
-            return self._progress_at + timeout
-        timeout = min(timeout, SEND_TIMEOUT_WORKER_WAITS_SECONDS)
-        return min(self._progress_at + timeout, self.event_loop.now + WORKER_WAIT_LOOK_SECONDS)
+        if self.outbound.worker_is_waiting:
+            return min(timeout, SEND_TIMEOUT_WORKER_WAITS_SECONDS)
+        return timeout
 
     def handle_deadline(self, now: float) -> None:
         """End what has taken too long."""
@@ -708,12 +722,9 @@ class HTTPChannel(wasyncore.dispatcher):
             self._progress_at = now
         if self.outbound.worker_is_waiting:
             self.clients.relieve_spool(now)
-        timeout = _seconds(self.adj, "send_timeout", 120)
-        if self.outbound.worker_is_waiting:
-            timeout = min(timeout, SEND_TIMEOUT_WORKER_WAITS_SECONDS)
         if self.state is _CLOSED:
             return
-        if now >= self._progress_at + timeout:
+        if now >= self._progress_at + self._send_timeout():
             self.cut("its reader has stalled")
         else:
             self._update_deadline()
@@ -747,9 +758,7 @@ class HTTPChannel(wasyncore.dispatcher):
 
     def give_up_head(self) -> None:
         """Refuse the head being received and close, without waiting for the client."""
-        self._refuse_receiving(
-            RequestTimeout("the head of the request took too long"), "evicted"
-        )
+        self._refuse_receiving(RequestTimeout("the head of the request took too long"), "evicted")
         self._close_now()
 
     def close_if_idle(self) -> bool:
@@ -829,7 +838,7 @@ class HTTPChannel(wasyncore.dispatcher):
         """Release what a request holds."""
         try:
             request.close()
-        except Exception:  # noqa: BLE001 - a parser of the user's: anything
+        except Exception:
             self.logger.exception("Unexpected error when closing a request")
         spooled = getattr(request, "spooled_bytes", 0)
         if spooled:
@@ -862,7 +871,6 @@ class HTTPChannel(wasyncore.dispatcher):
     def cancel(self) -> None:
         """Give up: the task dispatcher shuts down with the channel in its queue."""
         self.connected = False
-        self.request_queue.release()
         self.drop_requests(self.request_queue.close())
         self.will_close = True
 

@@ -9,9 +9,9 @@ One pass (:meth:`EventLoop.run_pass`):
 2. *ask* the objects that want to be asked whether they read or write;
 3. *wait* for events, a deadline, or a wake-up, whichever comes first;
 4. hand the events to their objects, and let what is on the ready queue go on;
-5. start the tasks that these have put together: handing them over in one go, with no
-   system call between, lets the workers and the loop take turns once and not per task;
-6. tell those who are due.
+5. tell those who are due;
+6. start the tasks that all these have put together: handing them over in one go, with no
+   system call between, lets the workers and the loop take turns once and not per task.
 
 Two kinds of objects live in a map. A *native* one (``interest_is_state``) keeps its
 interest as state and reports changes with :meth:`EventLoop.set_interest`; it costs
@@ -271,8 +271,8 @@ class EventLoop:
             self._ask()
             self._handle_events(self._wait(self._poller, timeout), dispatch)
             self._drain_ready()
-            self._start()
             self._expire()
+            self._start()
         finally:
             self._in_pass = False
             self._awake = False

@@ -257,10 +257,16 @@ class OutboundBuffer:
             self.pending += len(segment)
             self.appended_total += len(segment)
 
-    def mark(self, what: Any) -> None:
-        """Remember ``what`` until everything appended so far was sent."""
+    def mark(self, what: Any) -> bool:
+        """Remember ``what`` until everything appended so far was sent.
+
+        True, and not remembered, when all of it was sent already.
+        """
         with self._lock:
+            if not self.pending:
+                return True
             self._marks.append((self.appended_total, what))
+            return False
 
     def _spools_locked(self) -> bool:
         """Tell whether unsent bytes lie in a file, behind which new ones must queue."""

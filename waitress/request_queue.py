@@ -39,6 +39,8 @@ class RequestQueue:
         self.requests: list[Any] = []
         #: Whether a worker was sent for the first one and is not done with it.
         self.in_service = False
+        #: Whether that worker has looked at it: it is the worker's to release then.
+        self.is_taken = False
         #: Whether nothing of the connection may run any more.
         self.is_ended = False
 
@@ -64,7 +66,7 @@ class RequestQueue:
     def release(self) -> None:
         """Give the turn back without having served: the loop is to decide when."""
         with self.lock:
-            self.in_service = False
+            self.in_service = self.is_taken = False
 
     def waiting_error(self) -> Any | None:
         """Return the first request if it is a refused one, which the loop answers."""
@@ -74,8 +76,9 @@ class RequestQueue:
             return self.requests[0]
 
     def head(self) -> Any | None:
-        """Return the first request; ``None`` when the connection ended meanwhile."""
+        """Return the first request, to serve; ``None`` when the connection ended meanwhile."""
         with self.lock:
+            self.is_taken = bool(self.requests)
             return self.requests[0] if self.requests else None
 
     def finish(self, keep_alive: bool) -> tuple[bool, list[Any]]:
@@ -89,6 +92,7 @@ class RequestQueue:
             serve at once; and the requests that will never run.
         """
         with self.lock:
+            self.is_taken = False
             if self.is_ended:
                 self.in_service = False
                 return False, []
@@ -101,10 +105,10 @@ class RequestQueue:
     def close(self) -> list[Any]:
         """End the queue; return the requests that will never run.
 
-        The one in service is not among them: its worker has it.
+        One that a worker is serving is not among them: the worker releases it.
         """
         with self.lock:
-            if self.in_service:
+            if self.is_taken:
                 del self.requests[:1]
             return self._end_locked()
 

@@ -72,7 +72,7 @@ _Map = MutableMapping[int, Any]
 
 def create_server(
     application: Any,
-    map: _Map | None = None,  # noqa: A002 - asyncore's name
+    map: _Map | None = None,
     _start: bool = True,
     _sock: Any = None,
     _dispatcher: Any = None,
@@ -105,15 +105,13 @@ def create_server(
         )
     adj = Adjustments(**kw)
     if map is None:
-        map = wasyncore.SocketMap()  # noqa: A001
+        map = wasyncore.SocketMap()
     dispatcher = ThreadedTaskDispatcher() if _dispatcher is None else _dispatcher
     servers: list[BaseWSGIServer] = []
     try:
         for server_class, options in _listeners(adj, _sock):
             servers.append(
-                server_class(
-                    application, map, _start, dispatcher=dispatcher, adj=adj, **options
-                )
+                server_class(application, map, _start, dispatcher=dispatcher, adj=adj, **options)
             )
         for server in servers[1:]:
             # What is limited is limited for all of them together.
@@ -123,7 +121,7 @@ def create_server(
             dispatcher.set_thread_count(adj.threads)
     except BaseException:
         for server in servers:
-            server.close()
+            server.abandon()
         if _dispatcher is None:
             dispatcher.shutdown()
         raise
@@ -165,7 +163,7 @@ class MultiSocketServer:
 
     def __init__(
         self,
-        map: _Map | None = None,  # noqa: A002
+        map: _Map | None = None,
         adj: Any = None,
         effective_listen: list[tuple[str, str]] | None = None,
         dispatcher: Any = None,
@@ -216,11 +214,14 @@ class BaseWSGIServer(wasyncore.dispatcher):
     in_connection_overflow = False
     #: Who is told of what happens (:mod:`waitress.observer`).
     observer: Observer = NO_OBSERVER
+    #: See :mod:`waitress.deadlines`: until when accepting rests.
+    deadline = inf
+    deadline_bucket: int | None = None
 
     def __init__(
         self,
         application: Any,
-        map: _Map | None = None,  # noqa: A002 - asyncore's name
+        map: _Map | None = None,
         _start: bool = True,
         _sock: Any = None,
         dispatcher: Any = None,
@@ -229,7 +230,8 @@ class BaseWSGIServer(wasyncore.dispatcher):
         bind_socket: bool = True,
         **kw: Any,
     ) -> None:
-        """
+        """Open the listener.
+
         Args:
             application: the WSGI application.
             map: the socket map to stand in; a new one by default.
@@ -257,7 +259,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
                 logger=self.logger,
             )
         if map is None:
-            map = wasyncore.SocketMap()  # noqa: A001
+            map = wasyncore.SocketMap()
         if sockinfo is None:
             sockinfo = self._default_sockinfo(adj)
         self.sockinfo = sockinfo
@@ -273,6 +275,9 @@ class BaseWSGIServer(wasyncore.dispatcher):
         self._derived_limit: int | None = None
         self._rests_until = -inf
         self._exhaustion_logged_at = -inf
+        self._has_own_socket = _sock is None
+        self.socket = self._fileno = None
+        self._map = map
         self.trigger = trigger.trigger(map)
         try:
             self._open(_sock, map, bind_socket)
@@ -282,7 +287,9 @@ class BaseWSGIServer(wasyncore.dispatcher):
             if dispatcher is None:
                 self.task_dispatcher.set_thread_count(adj.threads)
         except BaseException as error:
-            self._abandon(_sock, own_dispatcher=dispatcher is None)
+            if dispatcher is None:
+                self.task_dispatcher.shutdown()
+            self.abandon()
             if isinstance(error, OSError):
                 raise self._naming_the_address(error) from error
             raise
@@ -290,7 +297,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
     def _default_sockinfo(self, adj: Any) -> tuple[Any, ...]:
         return adj.listen[0]  # type: ignore[no-any-return]
 
-    def _open(self, _sock: Any, map: _Map, bind_socket: bool) -> None:  # noqa: A002
+    def _open(self, _sock: Any, map: _Map, bind_socket: bool) -> None:
         super().__init__(_sock, map=map)
         if _sock is None:
             self.create_socket(self.family, self.socktype)
@@ -300,17 +307,13 @@ class BaseWSGIServer(wasyncore.dispatcher):
         if bind_socket:
             self.bind_server_socket()
 
-    def _abandon(self, _sock: Any, *, own_dispatcher: bool) -> None:
-        """Leave nothing behind but a socket that was handed in."""
-        if own_dispatcher:
-            self.task_dispatcher.shutdown()
+    def abandon(self) -> None:
+        """Undo the opening; leave nothing behind but a socket that was handed in."""
         self.trigger.close()
-        if self.__dict__.get("socket") is None:
-            return
-        if self.socket is _sock:
-            self.del_channel()
-        else:
+        if self._has_own_socket:
             wasyncore.dispatcher.close(self)
+        else:
+            self.del_channel()
 
     def _naming_the_address(self, error: OSError) -> OSError:
         message = f"cannot listen on {self._address_text()}: {error.strerror or error}"
@@ -360,6 +363,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
             return False
         if self.in_connection_overflow and not self.clients.is_full:
             self.in_connection_overflow = False
+            self._rests_until = -inf
             self.logger.info(
                 "total open connections dropped below the connection limit, listening again"
             )
@@ -380,11 +384,13 @@ class BaseWSGIServer(wasyncore.dispatcher):
         Args:
             now: seconds since the epoch.
         """
+        if not self.adj.channel_timeout:
+            return
         cutoff = now - self.adj.channel_timeout
         for channel in list(self.active_channels.values()):
-            if not channel.requests and channel.last_activity < cutoff:
-                if not getattr(channel, "total_outbufs_len", 0):
-                    channel.will_close = True
+            rests = not channel.requests and not getattr(channel, "total_outbufs_len", 0)
+            if rests and channel.last_activity < cutoff:
+                channel.will_close = True
 
     # -- accepting ---------------------------------------------------------------------
 
@@ -423,25 +429,41 @@ class BaseWSGIServer(wasyncore.dispatcher):
             if conn is not None:
                 conn.close()
             return False
-        self.channel_class(self, conn, self.fix_addr(addr), self.adj, map=self._map)
+        try:
+            self.channel_class(self, conn, self.fix_addr(addr), self.adj, map=self._map)
+        except Exception:
+            # One connection less; the listener goes on.
+            self.logger.exception(f"Cannot serve the connection from {addr}")
+            conn.close()
         return True
 
     def _handle_accept_error(self, error: OSError) -> None:
         now = wasyncore.event_loop_of(self._map).clock()
         if error.errno in _EXHAUSTED:
-            self._rests_until = now + ACCEPT_REST_SECONDS
+            self._rest(now)
             if now - self._exhaustion_logged_at < ACCEPT_ERROR_LOG_SECONDS:
                 return
             self._exhaustion_logged_at = now
         if self.adj.log_socket_errors:
-            self.logger.warning("server accept() threw an exception", exc_info=True)
+            self.logger.warning(
+                "server accept() threw an exception",
+                exc_info=True,  # noqa: LOG014 - called while handling it
+            )
+
+    def _rest(self, now: float) -> None:
+        """Accept nothing for a while."""
+        self._rests_until = now + ACCEPT_REST_SECONDS
+        wasyncore.event_loop_of(self._map).deadlines.arm(self, self._rests_until)
+
+    def handle_deadline(self, now: float) -> None:
+        """Do nothing: the loop woke, and asks whether connections are accepted now."""
 
     def _make_room(self) -> bool:
         """Close a connection in favour of a newcomer; hold it off when none can go."""
         now = wasyncore.event_loop_of(self._map).now
-        if self.clients.make_room(now, getattr(self.adj, "header_timeout", 30) / 4):
+        if self.clients.make_room(now, (getattr(self.adj, "header_timeout", 30) or inf) / 4):
             return True
-        self._rests_until = now + ACCEPT_REST_SECONDS
+        self._rest(now)
         if not self.in_connection_overflow:
             self.in_connection_overflow = True
             self.logger.warning(
@@ -483,6 +505,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
 
     def close(self) -> None:
         """Close the listener and the trigger; open connections and workers stay."""
+        wasyncore.event_loop_of(self._map).deadlines.forget(self)
         self.trigger.close()
         super().close()
 
@@ -496,10 +519,11 @@ class TcpWSGIServer(BaseWSGIServer):
 
     def getsockname(self) -> tuple[str, str]:
         """Return host and port as numeric text; the real port when 0 was asked for."""
-        return self.socketmod.getnameinfo(
+        host, port = self.socketmod.getnameinfo(
             self.socket.getsockname(),
             self.socketmod.NI_NUMERICHOST | self.socketmod.NI_NUMERICSERV,
         )
+        return host, port
 
     def set_socket_options(self, conn: Any) -> None:
         """Set the options that ``adj.socket_options`` lists."""
@@ -548,8 +572,9 @@ if hasattr(socket, "AF_UNIX"):
             super().close()
             self._remove_file()
 
-        def _abandon(self, _sock: Any, *, own_dispatcher: bool) -> None:
-            super()._abandon(_sock, own_dispatcher=own_dispatcher)
+        def abandon(self) -> None:
+            """Undo the opening; leave nothing behind but a socket that was handed in."""
+            super().abandon()
             self._remove_file()
 
         def _remove_file(self) -> None:

@@ -8,7 +8,7 @@ the response allows it to go on, and the loop does the rest.
 This is one of the two borders that must survive anything: whatever a task raises, the
 client gets a 500 or a response that is visibly cut, and the worker lives.
 
-Row 6: imports outbound, task and utilities.
+Row 6: imports observer, outbound, request_queue and utilities.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from typing import Any, Protocol
 from waitress.observer import Observer
 from waitress.outbound import ClientDisconnected, OutboundBuffer
 from waitress.request_queue import RequestQueue
-from waitress.task import Task
 from waitress.utilities import InternalServerError
 
 __all__ = ["ServedChannel", "answer_error", "serve_next"]
@@ -64,7 +63,7 @@ def serve_next(channel: ServedChannel) -> None:
         return
     if channel.observer.listening:
         channel.observer.request_started(request)
-    keep_alive = _answer(channel, request)
+    keep_alive = _answer_surely(channel, request)
     if channel.observer.listening:
         _mark_end(channel, request)
     has_turn, dropped = channel.request_queue.finish(keep_alive)
@@ -80,26 +79,39 @@ def answer_error(channel: ServedChannel, request: Any) -> None:
     """
     if channel.observer.listening:
         channel.observer.request_started(request)
-    _answer(channel, request)
+    _answer_surely(channel, request)
     if channel.observer.listening:
         _mark_end(channel, request)
+
+
+def _answer_surely(channel: ServedChannel, request: Any) -> bool:
+    """Answer a request; say whether the connection may go on."""
+    try:
+        return _answer(channel, request)
+    except BaseException:
+        # A task, an error task or a parser of the user's that cannot even be made. The
+        # request must not stay in service: nothing would ever end the connection.
+        channel.logger.exception(f"Exception while serving {request.path}")
+        channel.reset_when_closed()
+        return False
 
 
 def _answer(channel: ServedChannel, request: Any) -> bool:
     """Run the task of one request; say whether the connection may go on."""
     task_class = channel.error_task_class if request.error else channel.task_class
-    task = task_class(channel, request)
-    if not channel.connected:
-        task.close_on_finish = True
-        return False
+    task = None
     try:
+        task = task_class(channel, request)
+        if not channel.connected:
+            task.close_on_finish = True
+            return False
         task.service()
     except ClientDisconnected:
         channel.logger.info(f"Client disconnected while serving {request.path}")
         return False
-    except BaseException:  # noqa: BLE001 - the border that must survive anything
+    except BaseException:
         channel.logger.exception(f"Exception while serving {request.path}")
-        if task.wrote_header:
+        if task is not None and task.wrote_header:
             _cut(channel, task)
         else:
             _answer_with_500(channel, request)
@@ -123,22 +135,23 @@ def _answer_with_500(channel: ServedChannel, request: Any) -> None:
         task.service()
     except ClientDisconnected:
         pass
-    except BaseException:  # noqa: BLE001 - an error task of the user's: anything
+    except BaseException:
         channel.logger.exception(f"Exception while serving {request.path}")
         if task.wrote_header:
             _cut(channel, task)
 
 
-def _cut(channel: ServedChannel, task: Task) -> None:
+def _cut(channel: ServedChannel, task: Any) -> None:
     """Make sure that the client sees that the response is not whole.
 
     A chunked response lacks its last chunk, one with a Content-Length lacks bytes; but
     one that ends with the connection looks whole, unless the connection is reset.
     """
-    if not task.chunked_response and task.content_length is None:
+    if getattr(task, "ends_with_connection", False):
         channel.reset_when_closed()
 
 
 def _mark_end(channel: ServedChannel, request: Any) -> None:
-    channel.outbound.mark(request)
     channel.observer.request_serviced(request)
+    if channel.outbound.mark(request):
+        channel.observer.request_finished(request)

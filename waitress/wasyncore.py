@@ -35,7 +35,7 @@ from errno import (
     ESHUTDOWN,
     EWOULDBLOCK,
 )
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from waitress import utilities
 from waitress.eventloop import EventLoop, ExitNow, SocketMap, event_loop_of
@@ -280,14 +280,6 @@ def close_all(map: _Map | None = None, ignore_all: bool = False) -> None:  # noq
 
 
 # -- dispatchers -----------------------------------------------------------------------
-
-
-class _Socket(Protocol):
-    """The least that a dispatcher asks of a socket."""
-
-    def fileno(self) -> int: ...
-    def setblocking(self, flag: Any, /) -> None: ...
-    def close(self) -> None: ...
 
 
 class dispatcher:  # noqa: N801 - asyncore's name

@@ -85,12 +85,12 @@ class NotingChannel(HTTPChannel):
     """Notes what arrives before it is read as HTTP, and the state it left."""
 
     def __init__(self, *args: Any, **kw: Any) -> None:
-        self.log: list[tuple[bytes, bool, int]] = []
+        self.noted: list[tuple[bytes, bool, int]] = []
         super().__init__(*args, **kw)
 
     def received(self, data: bytes) -> bool:
         result: bool = super().received(data)
-        self.log.append((data, self.request is not None, len(self.requests)))
+        self.noted.append((data, self.request is not None, len(self.requests)))
         return result
 
 
@@ -102,12 +102,12 @@ def test_debug_channel_sees_partial_and_whole_requests(serve: Callable[..., Runn
     with running.connect() as wire:
         wire.send(head)
         channels = running.server.active_channels
-        while not any(each.log for each in channels.values()):
+        while not any(each.noted for each in channels.values()):
             running.call_in_loop(lambda: None)
         wire.send(b"\r\n")
         gate.await_entry()
         (channel,) = channels.values()
-        assert channel.log == [(head, True, 0), (b"\r\n", False, 1)]
+        assert channel.noted == [(head, True, 0), (b"\r\n", False, 1)]
         gate.opened.set()
         assert wire.read_answer().body == b"hello"
 

@@ -766,7 +766,6 @@ def _reading(read: Callable[[Any], object]) -> Application:
 
 BEHAVIOURS.update(
     {
-        "reads-nothing": _reading(lambda stream: None),
         "reads-all": _reading(lambda stream: stream.read()),
         "reads-in-threes": _reading(lambda stream: list(iter(lambda: stream.read(3), b""))),
         "reads-beyond": _reading(
@@ -852,7 +851,7 @@ def _hello_from_7() -> IO[bytes]:
 
 
 def _on_disk() -> IO[bytes]:
-    stream = tempfile.TemporaryFile()
+    stream = tempfile.TemporaryFile()  # noqa: SIM115 - the server closes it
     stream.write(LARGE)
     stream.seek(0)
     return stream

@@ -13,25 +13,36 @@ from tests.differential.servers import Servers, serving
 
 
 @pytest.fixture(scope="session")
-def released(
+def released_interpreter(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Servers]:
-    """The released package, serving; its environment is kept in pytest's cache, if there is one."""
+) -> str:
+    """An interpreter with the released package; kept in pytest's cache, if there is one."""
     cache = getattr(request.config, "cache", None)
-    where = cache.mkdir("released") if cache else tmp_path_factory.mktemp("released")
-    python = released_python(where)
-    with _short_directory() as directory, serving(python, Path(directory)) as servers:
+    return released_python(
+        cache.mkdir("released") if cache else tmp_path_factory.mktemp("released")
+    )
+
+
+@pytest.fixture(scope="session")
+def package_parent() -> str:
+    """The directory that holds the package under test: the one that this process imports."""
+    assert waitress.__file__ is not None
+    return str(Path(waitress.__file__).parents[1])
+
+
+@pytest.fixture(scope="session")
+def released(released_interpreter: str) -> Iterator[Servers]:
+    """The released package, serving."""
+    with _short_directory() as directory, serving(released_interpreter, Path(directory)) as servers:
         yield servers
 
 
 @pytest.fixture(scope="session")
-def ours() -> Iterator[Servers]:
-    """The package under test, serving: the very one that this process imports."""
-    assert waitress.__file__ is not None
-    where = str(Path(waitress.__file__).parents[1])
+def ours(package_parent: str) -> Iterator[Servers]:
+    """The package under test, serving."""
     with (
         _short_directory() as directory,
-        serving(sys.executable, Path(directory), where) as servers,
+        serving(sys.executable, Path(directory), package_parent) as servers,
     ):
         yield servers
 

@@ -3,9 +3,47 @@
 from __future__ import annotations
 
 from tests.differential.applications import HOP_BY_HOP
-from tests.differential.table import Row, get, persisting, row, run
+from tests.differential.table import (
+    FAILED,
+    LogLine,
+    Row,
+    cut_short,
+    get,
+    persisting,
+    request,
+    response,
+    row,
+    run,
+    without_body,
+)
+from tests.differential.wire import Answer
 
 _KEEP = "Connection: keep-alive"
+_TEXT = "Content-Type: text/plain"
+_TRAILER = ("Trailer", "Trailers")
+_FAILED_IN_1_0 = Answer(FAILED.data.replace(b"HTTP/1.1", b"HTTP/1.0"), "closed")
+
+
+def _served_badly(name: str) -> LogLine:
+    return ("waitress", "ERROR", f"Exception while serving /run/{name}")
+
+
+def _ignored(status: str) -> LogLine:
+    text = "application-written content was ignored due to HTTP response that may not contain"
+    return ("waitress", "WARNING", f"{text} a message-body: ({status})")
+
+
+def _in_chunks(chunks: bytes) -> Answer:
+    head = (
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nDate: (masked)\r\n"
+        b"Server: waitress\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    return Answer(head + chunks + b"0\r\n\r\n", "open")
+
+
+def _bodiless(status: str) -> Answer:
+    head = f"HTTP/1.1 {status}\r\n{_TEXT}\r\nDate: (masked)\r\nServer: waitress\r\n\r\n"
+    return Answer(head.encode("ascii"), "open")
 
 
 def _runs(*names: str, prefix: str = "", **more: object) -> list[Row]:
@@ -42,8 +80,6 @@ BODIES = [
         "length-empty",
         "large-block",
         "many-small-blocks",
-        "bytearray-block",
-        "memoryview-block",
         "number-block",
         "returns-bytes",
         "returns-none",
@@ -57,12 +93,26 @@ BODIES = [
     _chunked("generator-of-empty-blocks"),
     _chunked("old-style-iterable"),
     _chunked("large-generator"),
-    _run("length-negative"),
-    _run("length-twice"),
-    _run("str-block"),
-    _run("str-block-of-declared-length"),
-    _run("str-block-after-a-good-one"),
-    _run("returns-str"),
+    *(
+        _run(name, because="PEP3333-only-bytes", ours=FAILED, ours_log=[_served_badly(name)])
+        for name in ("bytearray-block", "memoryview-block")
+    ),
+    _run(
+        "length-negative",
+        because="D6-negative-content-length",
+        ours=FAILED,
+        ours_log=[_served_badly("length-negative")],
+    ),
+    _run(
+        "length-twice",
+        because="D6-two-content-lengths",
+        ours=FAILED,
+        ours_log=[_served_badly("length-twice")],
+    ),
+    _run("str-block", because="D6-str-chunks", ours=FAILED),
+    _run("str-block-of-declared-length", because="D6-str-chunks", ours=FAILED),
+    _run("str-block-after-a-good-one", because="D2-chunked-keeps-alive", ours=cut_short),
+    _run("returns-str", because="D6-str-chunks", ours=FAILED),
 ]
 
 STATUSES = [
@@ -81,19 +131,49 @@ STATUSES = [
         "status-number",
         "status-bytes",
     ),
-    _run("204"),
-    _run("204-with-a-length"),
-    _run("204-with-a-body"),
-    _run("204-with-a-body-of-no-length"),
-    _run("304"),
-    _run("304-with-a-length"),
-    _run("304-with-a-body"),
-    _run("status-without-a-reason"),
-    _run("status-without-a-number"),
-    _run("status-of-four-digits"),
-    _run("status-of-two-digits"),
-    _run("status-with-a-control"),
-    _run("status-empty"),
+    _run("204", because="D2-204-keeps-alive", ours=persisting),
+    _run("204-with-a-length", because="D2-204-keeps-alive", ours=persisting),
+    _run("204-with-a-body", because="D2-204-keeps-alive", ours=persisting),
+    _run("204-with-a-body-of-no-length", because="D2-204-keeps-alive", ours=persisting),
+    _run("304", because="D2-304-keeps-alive", ours=persisting),
+    _run(
+        "304-with-a-length",
+        because=("D2-304-keeps-alive", "D6-no-bogus-length-warning"),
+        ours=persisting,
+        ours_log=[],
+    ),
+    _run("304-with-a-body", because="D2-304-keeps-alive", ours=persisting),
+    _run("status-without-a-reason", because="PEP3333-status-form", ours=response("200 ", b"abc")),
+    _run(
+        "status-without-a-number",
+        because="PEP3333-status-form",
+        ours=FAILED,
+        ours_log=[_served_badly("status-without-a-number")],
+    ),
+    _run(
+        "status-of-four-digits",
+        because="PEP3333-status-form",
+        ours=FAILED,
+        ours_log=[_served_badly("status-of-four-digits")],
+    ),
+    _run(
+        "status-of-two-digits",
+        because="PEP3333-status-form",
+        ours=FAILED,
+        ours_log=[_served_badly("status-of-two-digits")],
+    ),
+    _run(
+        "status-with-a-control",
+        because="PEP3333-status-form",
+        ours=FAILED,
+        ours_log=[_served_badly("status-with-a-control")],
+    ),
+    _run(
+        "status-empty",
+        because="PEP3333-status-form",
+        ours=FAILED,
+        ours_log=[_served_badly("status-empty")],
+    ),
 ]
 
 HEADERS = [
@@ -111,9 +191,7 @@ HEADERS = [
         "headers-as-tuple",
         "headers-of-a-dict",
         "headers-date-own",
-        "headers-date-empty",
         "headers-server-own",
-        "headers-server-empty",
         "headers-via-own",
         "headers-name-not-text",
         "headers-value-not-text",
@@ -125,14 +203,70 @@ HEADERS = [
         "headers-no-pairs",
         "headers-not-iterable",
     ),
-    _run("headers-from-an-iterator"),
-    _run("headers-value-with-nul"),
-    _run("headers-value-with-escape"),
-    _run("headers-name-with-space"),
-    _run("headers-name-with-colon"),
-    _run("headers-name-empty"),
-    _run("headers-name-in-latin-1"),
-    *_runs(*(f"hop-by-hop-{name}" for name, _ in HOP_BY_HOP)),
+    _run(
+        "headers-from-an-iterator",
+        because="D6-header-iterators",
+        ours=response("200 OK", b"abc", "X-Iterator: 1"),
+    ),
+    _run(
+        "headers-date-empty",
+        because="D6-empty-date",
+        ours=response("200 OK", b"abc"),
+    ),
+    _run(
+        "headers-server-empty",
+        because="D6-empty-server",
+        ours=response("200 OK", b"abc", "Server: ", "Via: waitress", server=None),
+    ),
+    _run(
+        "headers-value-with-nul",
+        because="PEP3333-header-value-controls",
+        ours=FAILED,
+        ours_log=[_served_badly("headers-value-with-nul")],
+    ),
+    _run(
+        "headers-value-with-escape",
+        because="PEP3333-header-value-controls",
+        ours=FAILED,
+        ours_log=[_served_badly("headers-value-with-escape")],
+    ),
+    _run(
+        "headers-name-with-space",
+        because="PEP3333-header-name-token",
+        ours=FAILED,
+        ours_log=[_served_badly("headers-name-with-space")],
+    ),
+    _run(
+        "headers-name-with-colon",
+        because="PEP3333-header-name-token",
+        ours=FAILED,
+        ours_log=[_served_badly("headers-name-with-colon")],
+    ),
+    _run(
+        "headers-name-empty",
+        because="PEP3333-header-name-token",
+        ours=FAILED,
+        ours_log=[_served_badly("headers-name-empty")],
+    ),
+    _run(
+        "headers-name-in-latin-1",
+        because="PEP3333-header-name-token",
+        ours=FAILED,
+        ours_log=[_served_badly("headers-name-in-latin-1")],
+    ),
+    *_runs(*(f"hop-by-hop-{name}" for name, _ in HOP_BY_HOP if name not in _TRAILER)),
+    _run(
+        "hop-by-hop-Trailer",
+        because="N17-trailer-is-hop-by-hop",
+        ours=FAILED,
+        ours_log=[_served_badly("hop-by-hop-Trailer")],
+    ),
+    _run(
+        "hop-by-hop-Trailers",
+        because="N17-trailer-is-hop-by-hop",
+        ours=response("200 OK", b"abc", "Trailers: X-A"),
+        ours_log=[],
+    ),
 ]
 
 CALLS = [
@@ -150,15 +284,30 @@ CALLS = [
         "write-of-declared-length",
         "write-too-much",
         "write-too-little",
-        "write-then-fail",
         "writes-errors",
     ),
-    _run("start-response-again-drops-the-length"),
-    _run("write-once"),
-    _run("write-twice-then-iterate"),
-    _run("write-nothing"),
-    _run("write-text"),
-    _run("write-with-204"),
+    _run(
+        "start-response-again-drops-the-length",
+        because="D6-exc-info-resets-length",
+        ours=response("500 Oh No", b"sorry", _TEXT),
+        ours_log=[],
+    ),
+    _run("write-once", because="D2-chunked-keeps-alive", ours=persisting),
+    _run(
+        "write-twice-then-iterate",
+        because=("D2-chunked-keeps-alive", "D6-no-bogus-length-warning"),
+        ours=persisting,
+        ours_log=[],
+    ),
+    _run(
+        "write-nothing",
+        because=("D2-chunked-keeps-alive", "D6-no-bogus-length-warning"),
+        ours=persisting,
+        ours_log=[],
+    ),
+    _run("write-text", because="D6-str-chunks", ours=FAILED),
+    _run("write-then-fail", because="D2-chunked-keeps-alive", ours=cut_short),
+    _run("write-with-204", because="D2-204-keeps-alive", ours=persisting),
 ]
 
 FAILURES = [
@@ -173,23 +322,67 @@ FAILURES = [
         "raises-after-start-response",
         "raises-before-the-first-block",
         "raises-after-an-empty-block",
-        "raises-after-the-first-block",
         "raises-after-a-block-of-declared-length",
         "raises-after-the-whole-length",
-        "os-error-after-the-first-block",
         "closed-after-success",
         "closed-without-blocks",
         "closed-after-failure",
         "closed-without-start-response",
-        "closing-fails",
         "closing-fails-before-the-head",
     ),
-    _run("raises-system-exit", released_is_silent=True),
-    _run("raises-keyboard-interrupt", released_is_silent=True),
-    _run("raises-generator-exit", released_is_silent=True),
-    row("run-raises-os-error-quietly", run("raises-os-error"), server="quiet"),
-    row("run-os-error-in-mid-body-quietly", run("os-error-after-the-first-block"), server="quiet"),
-    row("run-raises-broken-pipe-quietly", run("raises-broken-pipe"), server="quiet"),
+    *(
+        _run(name, because="D2-chunked-keeps-alive", ours=cut_short)
+        for name in (
+            "raises-after-the-first-block",
+            "os-error-after-the-first-block",
+            "closing-fails",
+        )
+    ),
+    _run(
+        "raises-system-exit",
+        released_is_silent=True,
+        because="D6-base-exceptions-answered",
+        ours=FAILED,
+        ours_log=[_served_badly("raises-system-exit")],
+    ),
+    _run(
+        "raises-keyboard-interrupt",
+        released_is_silent=True,
+        because="D6-base-exceptions-answered",
+        ours=FAILED,
+        ours_log=[_served_badly("raises-keyboard-interrupt")],
+    ),
+    _run(
+        "raises-generator-exit",
+        released_is_silent=True,
+        because="D6-base-exceptions-answered",
+        ours=FAILED,
+        ours_log=[_served_badly("raises-generator-exit")],
+    ),
+    row(
+        "run-raises-os-error-quietly",
+        run("raises-os-error"),
+        server="quiet",
+        because="D6-application-oserror",
+        ours=FAILED,
+        ours_log=[_served_badly("raises-os-error")],
+    ),
+    row(
+        "run-os-error-in-mid-body-quietly",
+        run("os-error-after-the-first-block"),
+        server="quiet",
+        because="D6-application-oserror",
+        ours=cut_short,
+        ours_log=[_served_badly("os-error-after-the-first-block")],
+    ),
+    row(
+        "run-raises-broken-pipe-quietly",
+        run("raises-broken-pipe"),
+        server="quiet",
+        because="D6-application-oserror",
+        ours=FAILED,
+        ours_log=[_served_badly("raises-broken-pipe")],
+    ),
 ]
 
 FILES = [
@@ -215,47 +408,92 @@ FILES = [
         "file-described",
         "file-without-start-response",
     ),
-    _run("file-empty"),
-    _run("file-told-empty"),
-    _run("file-unseekable"),
-    _run("file-unseekable-of-block-size-4"),
-    _run("file-unseekable-empty"),
-    _run("file-that-says-unseekable"),
-    _run("file-pipe"),
-    _run("file-that-does-not-tell"),
-    _run("file-with-204"),
-    _run("file-with-304"),
-    _run("file-told-with-204"),
-    _run("file-after-write"),
+    _run("file-empty", because="D2-chunked-keeps-alive", ours=persisting),
+    _run("file-told-empty", because="D2-chunked-keeps-alive", ours=persisting),
+    _run("file-unseekable", because="D2-chunked-keeps-alive", ours=persisting),
+    _run("file-unseekable-of-block-size-4", because="D2-chunked-keeps-alive", ours=persisting),
+    _run("file-unseekable-empty", because="D2-chunked-keeps-alive", ours=persisting),
+    _run("file-that-says-unseekable", because="D2-chunked-keeps-alive", ours=persisting),
+    _run("file-pipe", because="D2-chunked-keeps-alive", ours=persisting),
+    _run(
+        "file-that-does-not-tell",
+        because="D6-file-tell-raises",
+        ours=_in_chunks(b"D\r\nhello, world\n\r\n"),
+        ours_log=[],
+    ),
+    _run(
+        "file-with-204",
+        because="D6-file-wrapper-no-body",
+        ours=_bodiless("204 No Content"),
+        ours_log=[_ignored("204 No Content")],
+    ),
+    _run(
+        "file-with-304",
+        because="D6-file-wrapper-no-body",
+        ours=_bodiless("304 Not Modified"),
+        ours_log=[_ignored("304 Not Modified")],
+    ),
+    _run(
+        "file-told-with-204",
+        because="D6-file-wrapper-no-body",
+        ours=_bodiless("204 No Content"),
+        ours_log=[_ignored("204 No Content"), ("application", "WARNING", "closed: file")],
+    ),
+    _run(
+        "file-after-write",
+        because="D6-file-after-write",
+        ours=_in_chunks(b"7\r\nbefore \r\nD\r\nhello, world\n\r\n"),
+    ),
 ]
+
+
+def _head(name: str, **more: object) -> Row:
+    """A HEAD request that the released package answers with a body."""
+    more = {"because": "D6-head-no-body", "ours": without_body, **more}
+    return row(f"run-head-{name}", run(name, method="HEAD"), **more)  # type: ignore[arg-type]
+
+
+def _head_in_chunks(answer: Answer) -> Answer:
+    return without_body(persisting(answer))
+
+
+_HEAD_IN_CHUNKS = ("D6-head-no-body", "D2-chunked-keeps-alive")
 
 HEADS = [
     *_runs(
-        "one-block",
-        "no-block",
-        "two-blocks",
-        "generator",
-        "length-exact",
         "length-three-with-an-empty-body",
-        "length-too-long",
-        "length-too-short",
         "no-block-of-declared-length",
-        "204",
-        "304-with-a-length",
-        "write-once",
-        "write-of-declared-length",
-        "file",
-        "file-length-exact",
-        "file-unseekable",
-        "file-on-disk",
-        "404",
-        "raises-value-error",
-        "raises-after-the-first-block",
         "closed-without-blocks",
         prefix="head-",
         method="HEAD",
     ),
-    row("head-of-the-environ", run("x").replace(b"GET /run/x", b"HEAD /")),
+    _head("one-block"),
+    _head("length-exact"),
+    _head("length-too-long"),
+    _head("length-too-short", ours_log=[]),
+    _head("write-of-declared-length"),
+    _head("file"),
+    _head("file-length-exact"),
+    _head("file-on-disk"),
+    _head("404"),
+    _head("raises-value-error"),
+    *(
+        _head(name, because=_HEAD_IN_CHUNKS, ours=_head_in_chunks)
+        for name in ("no-block", "two-blocks", "generator", "write-once", "file-unseekable")
+    ),
+    _head(
+        "raises-after-the-first-block",
+        because=_HEAD_IN_CHUNKS,
+        ours=lambda answer: without_body(cut_short(answer)),
+    ),
+    _head("204", because="D2-204-keeps-alive", ours=persisting),
+    _head("304-with-a-length", because="D2-304-keeps-alive", ours=persisting),
+    row(
+        "head-of-the-environ",
+        request("HEAD", "/"),
+        because="D6-head-no-body",
+        ours=without_body,
+    ),
     row("head-of-a-bad-request", b"HEAD / HTTP/1.1\r\nHost : x\r\n\r\n"),
     row("head-over-the-head-limit", run("x", "X-A: " + "x" * 2000, method="HEAD"), server="limits"),
 ]
@@ -299,11 +537,23 @@ OLD_VERSION = [
             "write-of-declared-length",
             "file",
             "file-unseekable",
-            "raises-value-error",
-            "headers-value-with-line-feed",
         )
     ),
-    row("run-1.0-kept-head", run("length-exact", _KEEP, method="HEAD", version="HTTP/1.0")),
+    *(
+        row(
+            f"run-1.0-kept-{name}",
+            run(name, _KEEP, version="HTTP/1.0"),
+            because="D6-one-connection-field",
+            ours=_FAILED_IN_1_0,
+        )
+        for name in ("raises-value-error", "headers-value-with-line-feed")
+    ),
+    row(
+        "run-1.0-kept-head",
+        run("length-exact", _KEEP, method="HEAD", version="HTTP/1.0"),
+        because="D6-head-no-body",
+        ours=without_body,
+    ),
     row("run-closed-generator", run("generator", "Connection: close")),
     row("run-closed-204", run("204", "Connection: close")),
     row("run-closed-file", run("file", "Connection: close")),

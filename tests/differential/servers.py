@@ -54,11 +54,6 @@ def serving(python: str, directory: Path, pythonpath: str | None = None) -> Iter
         pythonpath: where to find the package, if not installed for that interpreter.
     """
     settings = {name: _placed(name, SERVERS[name], directory) for name in available_servers()}
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
-    }
-    if pythonpath is not None:
-        environment["PYTHONPATH"] = pythonpath
     stderr = directory / "stderr"
     with stderr.open("wb") as errors:
         process = subprocess.Popen(
@@ -66,7 +61,7 @@ def serving(python: str, directory: Path, pythonpath: str | None = None) -> Iter
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env=environment,
+            env=clean_environment(pythonpath),
             cwd=directory,
             text=True,
         )
@@ -83,6 +78,16 @@ def serving(python: str, directory: Path, pythonpath: str | None = None) -> Iter
                 process.wait(_END_TIMEOUT_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+def clean_environment(pythonpath: str | None) -> dict[str, str]:
+    """This process's environment without what steers its own interpreter."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("PYTHON")
+    }
+    if pythonpath is not None:
+        environment["PYTHONPATH"] = pythonpath
+    return environment
 
 
 def available_servers() -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tests.differential.wire import Answer, Step, Then
@@ -168,6 +168,20 @@ def closing(answer: Answer) -> Answer:
     return Answer(answer.data.replace(b"\r\n", b"\r\nConnection: close\r\n", 1), "closed")
 
 
+def followed_by(next_answer: Answer) -> Expected:
+    """The same response persisting, and then the answer to what was sent behind it."""
+
+    def changed(answer: Answer) -> Answer:
+        return in_turn(persisting(answer), next_answer)
+
+    return changed
+
+
+def cut_short(answer: Answer) -> Answer:
+    """A response in chunks that announced to persist, and was then cut by closing."""
+    return replace(persisting(answer), then="closed")
+
+
 def without_body(answer: Answer) -> Answer:
     """The head alone."""
     head, end, body = answer.data.partition(b"\r\n\r\n")
@@ -175,29 +189,16 @@ def without_body(answer: Answer) -> Answer:
     return answer.with_data(head + end)
 
 
-def but(*changes: tuple[str, str], then: Callable[[Answer], Answer] | None = None) -> Expected:
+def but(*changes: tuple[str, str]) -> Expected:
     """The same response with each ``old`` of the body ``new``, and the length accordingly."""
 
     def changed(answer: Answer) -> Answer:
-        if then is not None:
-            answer = then(answer)
         head, end, body = answer.data.partition(b"\r\n\r\n")
         for old, new in changes:
             assert old.encode() in body, f"{old!r} is not in the released package's answer"
             body = body.replace(old.encode(), new.encode())
         head = re.sub(rb"Content-Length: \d+", b"Content-Length: %d" % len(body), head)
         return answer.with_data(head + end + body)
-
-    return changed
-
-
-def both(*steps: Callable[[Answer], Answer]) -> Expected:
-    """One change after the other."""
-
-    def changed(answer: Answer) -> Answer:
-        for step in steps:
-            answer = step(answer)
-        return answer
 
     return changed
 

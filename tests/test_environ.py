@@ -1,0 +1,153 @@
+"""The environ, key by key (R13, R19 and PEP 3333)."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from waitress import environ as environ_module
+from waitress.buffers import ReadOnlyFileBasedBuffer
+from waitress.environ import build_environ, build_path_info, rename_headers
+
+
+class Request:
+    """A request as the parser leaves it."""
+
+    def __init__(self, **fields):
+        self.headers = {"HOST": "example.org", "X_FOO": "\xa0BAR\x85"}
+        self.command = "get"
+        self.path = "/a b"
+        self.query = "q=%20"
+        self.request_uri = "http://example.org/a%20b?q=%20"
+        self.url_scheme = "https"
+        self.body = io.BytesIO(b"body")
+        self.__dict__.update(fields)
+
+    def get_body_stream(self):
+        return self.body
+
+
+def client_disconnected():
+    return False
+
+
+def build(request=None, **facts):
+    facts = {
+        "version": "1.1",
+        "addr": ("192.0.2.1", 4711),
+        "server_name": "server.invalid",
+        "server_port": 8080,
+        "ident": "waitress",
+        "url_prefix": "",
+        "client_disconnected": client_disconnected,
+        **facts,
+    }
+    return build_environ(request or Request(), **facts)
+
+
+def test_the_environ_has_these_keys_and_no_others():
+    request = Request(
+        headers={**Request().headers, "CONTENT_TYPE": "text/x", "CONTENT_LENGTH": "4"}
+    )
+    assert build(request) == {
+        "REMOTE_ADDR": "192.0.2.1",
+        "REMOTE_HOST": "192.0.2.1",
+        "REMOTE_PORT": "4711",
+        "REQUEST_METHOD": "GET",
+        "SERVER_PORT": "8080",
+        "SERVER_NAME": "server.invalid",
+        "SERVER_SOFTWARE": "waitress",
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "SCRIPT_NAME": "",
+        "PATH_INFO": "/a b",
+        "REQUEST_URI": "http://example.org/a%20b?q=%20",
+        "QUERY_STRING": "q=%20",
+        "CONTENT_TYPE": "text/x",
+        "CONTENT_LENGTH": "4",
+        "HTTP_HOST": "example.org",
+        "HTTP_X_FOO": "\xa0BAR\x85",
+        "wsgi.url_scheme": "https",
+        "wsgi.version": (1, 0),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+        "wsgi.input": request.body,
+        "wsgi.file_wrapper": ReadOnlyFileBasedBuffer,
+        "wsgi.input_terminated": True,
+        "waitress.client_disconnected": client_disconnected,
+    }
+
+
+def test_it_is_a_dict_proper_and_the_applications_own():
+    first = build()
+    first["wsgi.version"] = "changed"
+    first.clear()
+    second = build()
+    assert type(second) is dict
+    assert second["wsgi.version"] == (1, 0)
+    assert "CONTENT_LENGTH" not in second
+
+
+def test_errors_go_where_stderr_goes_at_that_time(monkeypatch):
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert build()["wsgi.errors"] is stream
+
+
+def test_the_protocol_is_the_version_answered_in():
+    assert build(version="1.0")["SERVER_PROTOCOL"] == "HTTP/1.0"
+
+
+def test_a_unix_socket_has_a_port_that_is_no_number():
+    environ = build(addr=("localhost", None), server_port="/run/x.sock")
+    assert environ["REMOTE_PORT"] == "None"
+    assert environ["SERVER_PORT"] == "/run/x.sock"
+
+
+def test_a_server_that_hides_its_name_still_gives_a_string():
+    assert build(ident=None)["SERVER_SOFTWARE"] == ""
+
+
+def test_facts_of_one_server_are_not_those_of_another():
+    assert build(server_port=1)["SERVER_PORT"] == "1"
+    assert build(server_port=2, url_prefix="/x")["SERVER_PORT"] == "2"
+    assert build(server_port=1)["SCRIPT_NAME"] == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "prefix", "path_info"),
+    [
+        ("/", "", "/"),
+        ("", "", ""),
+        ("*", "", "*"),
+        ("//a//b", "", "/a//b"),
+        ("///", "", "/"),
+        ("a", "", "a"),
+        ("/app", "/app", ""),
+        ("/app/", "/app", "/"),
+        ("//app//b", "/app", "//b"),
+        ("/application", "/app", "/application"),
+        ("/other", "/app", "/other"),
+    ],
+)
+def test_path_info_is_the_path_below_the_prefix(path, prefix, path_info):
+    assert build_path_info(path, prefix) == path_info
+    environ = build(Request(path=path), url_prefix=prefix)
+    assert environ["PATH_INFO"] == path_info
+    assert environ["SCRIPT_NAME"] == prefix
+
+
+def test_only_two_fields_have_keys_without_http():
+    assert rename_headers == {"CONTENT_LENGTH": "CONTENT_LENGTH", "CONTENT_TYPE": "CONTENT_TYPE"}
+
+
+def test_memory_of_names_and_servers_is_bounded():
+    for number in range(2000):
+        name = f"X_{number}"
+        environ = build(Request(headers={name: "v"}), server_port=number)
+        assert environ[f"HTTP_{name}"] == "v"
+    assert len(environ_module._environ_keys) <= 512
+    assert len(environ_module._server_parts) <= 512
