@@ -57,18 +57,22 @@ setup(
     },
     extras_require={
         "testing": TESTING,
-        "docs": ["sphinx>=7.2", "furo>=2024.1"],
-        # Real applications, real clients, the published type stubs.
+        "docs": ["sphinx>=7.4", "furo>=2024.7"],
+        # Real applications, real clients, the type stubs that others publish.
         "integration": [
             "bottle>=0.13",
             "django>=4.2",
             "flask>=3.0",
+            "gevent>=24.2",
             "httpx>=0.27",
+            "mypy>=1.11",
             "pastedeploy>=3.1",
             "plaster-pastedeploy>=1.0",
             "pyramid>=2.0",
             "requests>=2.31",
+            "types-waitress",
             "webtest>=3.0",
+            "wsgiproxy2>=0.5",
         ],
         "lint": ["ruff>=0.6", "mypy>=1.11"],
     },

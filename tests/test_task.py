@@ -5,8 +5,10 @@ from __future__ import annotations
 import gc
 import io
 import sys
+import time
 import weakref
 import wsgiref.validate
+from typing import Any
 
 import pytest
 
@@ -31,7 +33,7 @@ TOO_SHORT = "application returned too few bytes (%s) for specified Content-Lengt
 
 class Settings:
     def __init__(self):
-        self.ident = "waitress"
+        self.ident: str | None = "waitress"
         self.url_prefix = ""
         self.log_socket_errors = True
 
@@ -95,7 +97,7 @@ class Channel(PlainChannel):
         self.handed.append((tuple(parts), last))
 
     def pieces(self):
-        result = []
+        result: list[Any] = []
         for data in self.handed:
             result.extend(data[0] if isinstance(data, tuple) else [data])
         return result
@@ -239,7 +241,7 @@ def test_a_bare_task_has_nothing_to_say():
 
 
 def test_starting_notes_the_time(monkeypatch):
-    monkeypatch.setattr(task_module.time, "time", lambda: 12.5)
+    monkeypatch.setattr(time, "time", lambda: 12.5)
     task = Task(Channel(), Request())
     task.start()
     assert task.start_time == 12.5
@@ -247,7 +249,7 @@ def test_starting_notes_the_time(monkeypatch):
 
 def test_the_date_is_that_of_the_response_not_of_the_request(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(task_module.time, "time", lambda: now[0])
+    monkeypatch.setattr(time, "time", lambda: now[0])
 
     def application(environ, start_response):
         now[0] = 86400.0
@@ -447,6 +449,24 @@ def test_without_chunks_in_http_1_0_the_end_of_the_connection_is_the_end():
 
 
 @pytest.mark.parametrize(
+    ("version", "command", "result", "told_by_end"),
+    [
+        ("1.0", "GET", [b"a", b"b"], True),
+        ("1.0", "GET", [b"a"], False),
+        ("1.0", "HEAD", [b"a", b"b"], False),
+        ("1.1", "GET", [b"a", b"b"], False),
+    ],
+)
+def test_a_task_knows_whether_only_the_end_of_the_connection_ends_its_body(
+    version, command, result, told_by_end
+):
+    task = make(respond(result), version=version, command=command)
+    assert task.ends_with_connection is False
+    task.service()
+    assert task.ends_with_connection is told_by_end
+
+
+@pytest.mark.parametrize(
     ("version", "connection", "told"),
     [
         ("1.0", None, "close"),
@@ -487,7 +507,8 @@ def test_a_task_told_to_close_says_so_in_the_head():
 
 @pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
 @pytest.mark.parametrize(
-    "result", [[b"abc"], [b"a", b"b"], iter([b"abc"]), lambda write: write(b"abc") or []]
+    "result",
+    [[b"abc"], [b"a", b"b"], lambda write: iter([b"abc"]), lambda write: write(b"abc") or []],
 )
 def test_where_the_status_allows_no_body_none_is_sent_and_that_is_told_once(status, result):
     task = serve(respond(result, [("Content-Length", "3")], status))
@@ -496,6 +517,7 @@ def test_where_the_status_allows_no_body_none_is_sent_and_that_is_told_once(stat
     assert response.body == b""
     assert not task.close_on_finish
     assert task.logger.warnings == [(NO_BODY, status)]
+    assert task.content_bytes_written > 0
 
 
 def test_a_response_without_body_that_has_none_is_no_reason_for_a_warning():
@@ -845,9 +867,12 @@ def test_the_environ_is_built_once_from_request_channel_and_server():
 
 def test_an_environ_that_is_there_already_is_used():
     seen = []
-    task = make(
-        lambda environ, start_response: seen.append(environ) or respond([])({}, start_response)
-    )
+
+    def application(environ, start_response):
+        seen.append(environ)
+        return respond([])(environ, start_response)
+
+    task = make(application)
     task.environ = {"mine": 1}
     task.service()
     assert seen == [{"mine": 1}]
@@ -875,7 +900,8 @@ def test_the_application_is_called_by_a_frame_whose_self_is_the_task():
         seen.append(sys._getframe(1).f_locals["self"])
         return respond([b"x"])(environ, start_response)
 
-    assert seen == [] and serve(application) is seen[0]
+    task = serve(application)
+    assert seen == [task]
 
 
 @pytest.mark.parametrize("command", ["GET", "HEAD"])
@@ -985,7 +1011,7 @@ def test_a_generator_is_closed_where_it_stands():
 
 
 def test_a_list_of_a_subclass_is_closed():
-    class Closing(list):
+    class Closing(list[bytes]):
         closed = 0
 
         def close(self):
@@ -999,16 +1025,19 @@ def test_a_list_of_a_subclass_is_closed():
 
 
 def test_a_finished_task_keeps_nothing_of_what_the_application_returned():
-    iterable = Iterable(b"a")
-    gone = weakref.ref(iterable)
-    application = respond(lambda write: iterable)
+    given = []
+
+    def application(environ, start_response):
+        start_response("200 OK", [])
+        iterable = Iterable(b"a")
+        given.append(weakref.ref(iterable))
+        return iterable
+
     task = make(application)
     gc.disable()
     try:
         task.service()
-        del iterable, application
-        task.channel.server.application = None
-        assert gone() is None
+        assert [reference() for reference in given] == [None]
     finally:
         gc.enable()
 
@@ -1112,11 +1141,13 @@ def test_a_file_returned_after_write_is_framed_like_the_rest():
 
 
 def test_a_file_that_cannot_be_prepared_is_closed():
-    file = File(b"abc")
-    wrapper = ReadOnlyFileBasedBuffer(file)
-    file.tell = lambda: 1 / 0  # type: ignore[method-assign]
+    class Broken(File):
+        def tell(self):
+            raise ZeroDivisionError
+
+    file = Broken(b"abc")
     with pytest.raises(ZeroDivisionError):
-        make(respond(lambda write: wrapper)).service()
+        make(respond(wrap(file))).service()
     assert file.closings == 1
 
 
@@ -1217,8 +1248,9 @@ class TooUgly(BadRequest):
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 @pytest.mark.parametrize("connection", ["keep-alive", "close"])
 def test_an_error_is_answered_in_full_and_closes_the_connection(version, connection):
+    channel = Channel()
     request = Request(version, headers={"CONNECTION": connection}, error=TooUgly("body"))
-    task = ErrorTask(Channel(), request)
+    task = ErrorTask(channel, request)
     task.service()
     response = Response(task)
     assert response.status_line == f"HTTP/{version} 432 Too Ugly"
@@ -1231,7 +1263,7 @@ def test_an_error_is_answered_in_full_and_closes_the_connection(version, connect
     assert response.body == b"Too Ugly\r\n\r\nbody\r\n\r\n(generated by waitress)"
     assert task.close_on_finish
     assert task.wrote_header
-    ((parts, last),) = task.channel.handed
+    ((parts, last),) = channel.handed
     assert (len(parts), last) == (1, True)
 
 
@@ -1259,5 +1291,6 @@ def test_a_request_refused_before_it_had_a_method_can_be_answered():
         error = TooUgly("body")
 
     channel = PlainChannel()
-    ErrorTask(channel, Bare()).service()
+    request: Any = Bare()
+    ErrorTask(channel, request).service()
     assert channel.sent().endswith(b"(generated by waitress)")

@@ -12,7 +12,7 @@ A setting is read as an attribute of whatever settings object a part of the serv
 given. That may be an object of the user's own with the older names only, so a setting
 that came with this line of releases is read with a fallback.
 
-Row 3: imports ``compat`` and the header names of ``proxy_headers``.
+Row 3: imports ``compat``, ``peers`` and the header names of ``proxy_headers``.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from waitress.compat import HAS_IPV6, MAXINT, WIN
+from waitress.peers import TrustedPeers, split_trusted
 from waitress.proxy_headers import PROXY_HEADERS
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "Section",
     "Setting",
     "as_socket_list",
+    "as_trusted_proxy",
     "asbool",
     "aslist",
     "aslist_cronly",
@@ -154,6 +156,17 @@ def slash_fixed_str(s: str) -> str:
 def str_iftruthy(s: Any) -> str | None:
     """Read text; whatever is empty or false means that there is none."""
     return str(s) if s else None
+
+
+def as_trusted_proxy(value: Any) -> str | None:
+    """Read the peers to trust; return them between blanks, or ``None`` where there is none.
+
+    Raises:
+        ValueError: see :class:`waitress.peers.TrustedPeers`.
+    """
+    words = split_trusted(value)
+    TrustedPeers(words)
+    return " ".join(words) or None
 
 
 def as_socket_list(sockets: Iterable[Any]) -> list[socket.socket]:
@@ -398,12 +411,16 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting(
         "trusted_proxy",
-        str_iftruthy,
+        as_trusted_proxy,
         None,
         "IP",
         "IP address of the proxy whose headers (those of trusted_proxy_headers) may change what "
-        "applications see of client, host and scheme. An asterisk trusts every peer; localhost "
+        "applications see of client, host and scheme. Several addresses, and ranges of them such "
+        "as 10.0.0.0/8, stand between blanks or commas. An asterisk trusts every peer; localhost "
         "stands for the peer at a Unix socket.",
+        check=Check(
+            "IP addresses and CIDR ranges, between blanks or commas; *; localhost", _anything
+        ),
     ),
     Setting(
         "trusted_proxy_count",
@@ -426,6 +443,15 @@ SETTINGS: tuple[Setting, ...] = (
         "x-forwarded-by, or else forwarded alone. Needs trusted_proxy. A header that the proxy "
         "passes on from clients must not be named.",
         check=Check(", ".join(sorted(KNOWN_PROXY_HEADERS)), _anything),
+    ),
+    _flag(
+        "proxy_protocol",
+        False,
+        "Expect every connection of trusted_proxy, and of nobody else, to begin with a header of "
+        "the PROXY protocol, version 1 or 2, which tells who the client is; a connection that "
+        "begins otherwise is closed without an answer. Needs trusted_proxy. Which headers are "
+        "trusted is then decided by the client's address, not by the proxy's.",
+        section=Section.STANDARD,
     ),
     _flag(
         "log_untrusted_proxy_headers",
@@ -524,6 +550,15 @@ SETTINGS: tuple[Setting, ...] = (
         "room for new ones; where none is, new ones wait in the backlog.",
         lowest=1,
         default_note="1000 connections, or fewer where file descriptors are few",
+    ),
+    _count(
+        "connection_limit_per_ip",
+        0,
+        "connections",
+        "How many connections there may be at once from one IPv4 address, or from one IPv6 "
+        "network of 64 bits; further ones are answered 503 and closed. Peers that trusted_proxy "
+        "names are not limited, but with proxy_protocol their clients are. 0: no limit.",
+        default_note="0 (no limit)",
     ),
     _time(
         "cleanup_interval",
@@ -698,6 +733,7 @@ class Adjustments:
     trusted_proxy: str | None
     trusted_proxy_count: int
     trusted_proxy_headers: set[str]
+    proxy_protocol: bool
     log_untrusted_proxy_headers: bool
     clear_untrusted_proxy_headers: bool
     url_scheme: str
@@ -712,6 +748,7 @@ class Adjustments:
     spool_limit: int | None
     #: An ``_int_marker`` where it was not given: the server then derives its own.
     connection_limit: int
+    connection_limit_per_ip: int
     cleanup_interval: int | float
     channel_timeout: int | float
     header_timeout: int | float
@@ -781,10 +818,14 @@ class Adjustments:
                 raise ValueError(
                     "trusted_proxy_headers has no meaning without setting trusted_proxy"
                 )
+            if self.proxy_protocol:
+                raise ValueError("proxy_protocol has no meaning without setting trusted_proxy")
         # The default of the class is None: "not given", to those who read it there.
         self.trusted_proxy_count = self.trusted_proxy_count or 1
         self.trusted_proxy_headers = _checked_proxy_headers(self.trusted_proxy_headers)
-        if self.trusted_proxy is not None and not self.trusted_proxy_headers:
+        # With the PROXY protocol, peers may be trusted for the sake of that alone.
+        is_for_headers = self.trusted_proxy is not None and not self.proxy_protocol
+        if is_for_headers and not self.trusted_proxy_headers:
             warnings.warn(
                 "No proxy headers were marked as trusted, but trusted_proxy was set. "
                 "Implicitly trusting X-Forwarded-Proto for backwards compatibility. "

@@ -35,7 +35,6 @@ from waitress.service import answer_error, serve_next
 from waitress.spool import SpoolBudget, default_spool_limit
 from waitress.task import ErrorTask, WSGITask
 from waitress.utilities import (
-    BadRequest,
     Error,
     HTTPVersionNotSupported,
     InsufficientStorage,
@@ -136,6 +135,27 @@ class HTTPChannel(wasyncore.dispatcher):
     #: Whether ``100 Continue`` was sent for the request being received.
     sent_continue = False
 
+    # What most connections never change stands here, so that an idle one stays small.
+    #: Nothing that the client may still send is a request: it was refused, or asked to
+    #: close.
+    _input_ended = False
+    #: The kernel's buffer is full: wait for it to say that it takes more.
+    _is_blocked = False
+    #: The client was seen to send no more; and to be gone altogether.
+    _peer_closed = False
+    _hung_up = False
+    #: Closing needs care, because bytes of the client's lie unread or may come.
+    _lingers = False
+    #: The end is a reset, because what was sent is not whole.
+    _resets = False
+    #: The loop itself runs a task: it must not wait for room.
+    _answers = False
+    #: Set from any thread, done by the loop.
+    _close_wanted = False
+    _drain_wanted = False
+    #: Bytes that the client was known to have acknowledged when it was last asked.
+    _acknowledged_total = 0
+
     #: See :mod:`waitress.eventloop`.
     interest_is_state = True
     deadline = inf
@@ -187,24 +207,6 @@ class HTTPChannel(wasyncore.dispatcher):
         self._phase_since = now
         self._progress_at = now
         self._phase_bytes = 0
-        self._acknowledged_total = 0
-
-        #: Nothing that the client may still send is a request: it was refused, or asked
-        #: to close.
-        self._input_ended = False
-        #: The kernel's buffer is full: wait for it to say that it takes more.
-        self._is_blocked = False
-        #: The client was seen to send no more.
-        self._peer_closed = False
-        self._hung_up = False
-        self._lingers = False
-        self._resets = False
-        #: The loop itself runs a task: it must not wait for room.
-        self._answers = False
-        #: Set from any thread, done by the loop.
-        self._close_wanted = False
-        self._drain_wanted = False
-
         self.interest = READ | PEER_CLOSED
         super().__init__(sock, map)
         self.connected = True
@@ -307,7 +309,8 @@ class HTTPChannel(wasyncore.dispatcher):
 
     def handle_write(self) -> None:
         """Send, and go on."""
-        self._is_blocked = False
+        if self._is_blocked:
+            self._is_blocked = False
         self.handle_ready()
 
     def handle_ready(self) -> None:
@@ -363,8 +366,9 @@ class HTTPChannel(wasyncore.dispatcher):
         return True
 
     def _head_received(self, request: Any) -> None:
-        if not request.error and not request.empty:
-            request.error = _refused_version(request.version)
+        if not request.empty:
+            # Before whatever else is wrong: a newer version may write its heads as it likes.
+            request.error = _refused_version(request.version) or request.error
         request.request_id = next(_request_ids)
         if self.observer.listening and not request.empty:
             self.observer.request_created(self, request)
@@ -944,15 +948,11 @@ class HTTPChannel(wasyncore.dispatcher):
 
 
 def _refused_version(version: str) -> Error | None:
-    """Return the answer to a version that is not served (RFC 9110, 2.5 and 15.6.6)."""
+    """Return the answer to a major version that is not ours (RFC 9110, 2.5 and 15.6.6)."""
     if version.startswith("1."):
         return None
-    if not version:
-        error: Error = BadRequest("The request line has no HTTP version")
-        error.reject_reason = "no-version"
-    else:
-        error = HTTPVersionNotSupported("Only HTTP/1.0 and HTTP/1.1 are served")
-        error.reject_reason = "version"
+    error = HTTPVersionNotSupported("Only HTTP/1.0 and HTTP/1.1 are served")
+    error.reject_reason = "version"
     return error
 
 

@@ -68,7 +68,7 @@ class Deadlines:
         if entry is None:
             self._enter(owner, number)
         elif number < entry:
-            self.forget(owner)
+            self._buckets[entry].discard(owner)
             self._enter(owner, number)
 
     def _enter(self, owner: HasDeadline, number: int) -> None:
@@ -80,7 +80,8 @@ class Deadlines:
         owner.deadline_bucket = number
 
     def forget(self, owner: HasDeadline) -> None:
-        """Remove the owner's entry; harmless when it has none."""
+        """Let the owner never be due; harmless when it was not going to be."""
+        owner.deadline = inf
         number = owner.deadline_bucket
         if number is not None:
             owner.deadline_bucket = None
@@ -96,7 +97,10 @@ class Deadlines:
         return inf
 
     def take_due(self, now: float) -> list[HasDeadline]:
-        """Remove and return the owners whose deadline is not later than ``now``."""
+        """Remove and return the owners whose deadline is not later than ``now``.
+
+        What is done for one may move or end the deadline of another: look at it again.
+        """
         due: list[HasDeadline] = []
         while self._order and self._order[0] * BUCKET_SECONDS <= now:
             for owner in self._buckets.pop(heapq.heappop(self._order)):

@@ -37,11 +37,33 @@ from typing import Any, ClassVar
 from waitress.deadlines import Deadlines
 from waitress.pollers import PRIORITY, READ, WRITE, Poller, best_poller
 
-__all__ = ["EventLoop", "ExitNow", "SocketMap", "event_loop_of"]
+__all__ = [
+    "Dispatch",
+    "EventLoop",
+    "ExitNow",
+    "SocketMap",
+    "event_loop_of",
+    "find_event_loop",
+    "snapshot",
+]
 
 #: The longest wait, in seconds, when the caller names none: what outsiders do to the
 #: map or to a socket behind the loop's back is noticed after a wait at the latest.
 LONGEST_WAIT = 30.0
+
+#: A longer wait than a day is not asked of the system, which may not be able to count it.
+_MOST_SECONDS = 86400.0
+
+#: What a poller raises for a number that it cannot watch. A number that cannot be a
+#: descriptor at all is no OSError.
+_REFUSALS = (OSError, ValueError, OverflowError)
+
+#: Mask of a registration that has to be made anew; differs from every other mask.
+_UNKNOWN = -1
+
+#: Hands events to an asked object: called with the map, the descriptor, the object, the
+#: mask of the events, and the mask that was asked for.
+Dispatch = Callable[[MutableMapping[int, Any], int, Any, int, int], None]
 
 
 class ExitNow(Exception):  # noqa: N818 - the name that asyncore's users know
@@ -52,47 +74,56 @@ class SocketMap(dict[int, Any]):
     """A socket map that remembers which of its keys changed.
 
     A drop-in dict: the loop reads :attr:`changes` instead of comparing the whole map in
-    every pass. Any thread may change the map; ``deque.append`` is atomic, and the entry
-    is made after the change, so that the loop never misses one.
+    every pass. Any thread may change the map; ``set.add`` is atomic, and the entry is
+    made after the change, so that the loop never misses one. A set, because nobody may
+    ever read it: programs that poll by themselves compare nothing.
     """
 
     def __init__(self, *args: Any, **kw: Any) -> None:
         super().__init__(*args, **kw)
-        self.changes: deque[int] = deque(self)
+        self.changes: set[int] = set(self)
         self.event_loop: EventLoop | None = None
 
+    def _note_left(self, fd: int) -> None:
+        if self.event_loop is not None:
+            self.event_loop.note_left_threadsafe(fd)
+
     def __setitem__(self, fd: int, obj: Any) -> None:
+        is_new = fd not in self
         super().__setitem__(fd, obj)
-        self.changes.append(fd)
+        if not is_new:
+            # Even the same object may come with another socket.
+            self._note_left(fd)
+        self.changes.add(fd)
 
     def __delitem__(self, fd: int) -> None:
         super().__delitem__(fd)
-        self.changes.append(fd)
+        self._note_left(fd)
 
     def pop(self, fd: int, *default: Any) -> Any:
         result = super().pop(fd, *default)
-        self.changes.append(fd)
+        self._note_left(fd)
         return result
 
     def popitem(self) -> tuple[int, Any]:
         item = super().popitem()
-        self.changes.append(item[0])
+        self._note_left(item[0])
         return item
 
     def clear(self) -> None:
         fds = list(self)
         super().clear()
-        self.changes.extend(fds)
+        for fd in fds:
+            self._note_left(fd)
 
     def setdefault(self, fd: int, default: Any = None) -> Any:
         result = super().setdefault(fd, default)
-        self.changes.append(fd)
+        self.changes.add(fd)
         return result
 
     def update(self, *args: Any, **kw: Any) -> None:
-        fds = list(dict(*args, **kw))
-        super().update(*args, **kw)
-        self.changes.extend(fds)
+        for fd, obj in dict(*args, **kw).items():
+            self[fd] = obj
 
     def __ior__(self, other: Any) -> SocketMap:  # type: ignore[override,misc]
         self.update(other)
@@ -111,14 +142,13 @@ class EventLoop:
 
     #: Loops by the identity of their map, for maps that cannot carry a reference. A loop
     #: holds its map, so an identity is never reused while its entry lives.
-    _by_map: ClassVar[weakref.WeakValueDictionary[int, EventLoop]] = (
-        weakref.WeakValueDictionary()
-    )
-    _by_map_lock: ClassVar[threading.Lock] = threading.Lock()
+    _by_map: ClassVar[weakref.WeakValueDictionary[int, EventLoop]] = weakref.WeakValueDictionary()
+    #: Held while a loop is looked for and made, so that a map gets one only.
+    _by_map_lock: ClassVar[threading.RLock] = threading.RLock()
 
     def __init__(
         self,
-        map: MutableMapping[int, Any] | None = None,  # noqa: A002 - the name asyncore gave it
+        map: MutableMapping[int, Any] | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
         poller_factory: Callable[[Any], Poller] = best_poller,
@@ -133,14 +163,21 @@ class EventLoop:
         self.condition_factory = condition_factory
         self._poller_factory = poller_factory
         self._poller: Poller | None = None
+        #: The module that the poller was made of.
+        self._select: Any = None
         #: The objects whose registrations are up to date, and those among them to ask.
         self._watched: dict[int, Any] = {}
         self._asked: dict[int, Any] = {}
         self._masks: dict[int, int] = {}
         #: Descriptors that cannot be polled because they are always ready: plain files.
         self._always_ready: dict[int, int] = {}
-        self._next_audit = -inf
-        self._starting: list[Any] = []
+        #: Descriptors that left the map, and may have come back as others since.
+        self._left: set[int] = set()
+        #: Descriptors whose registration ended since the last wait: what that wait told
+        #: of them is not for who stands there now.
+        self._outdated: set[int] = set()
+        self._audited_at = -inf
+        self._starting: deque[Any] = deque()
         self._in_pass = False
         self._thread_id: int | None = None
 
@@ -195,8 +232,26 @@ class EventLoop:
     def wake_threadsafe(self) -> None:
         """End the loop's wait, if it waits and there is a trigger to end it with."""
         if self.claim_wakeup_threadsafe():
-            for waker in tuple(self.wakers):
-                waker.pull_physically_threadsafe()
+            self.pull_wakers_threadsafe()
+
+    def pull_wakers_threadsafe(self) -> None:
+        """End the loop's wait, after the claim to do so."""
+        # All of them: one may have been taken out of the map without being closed.
+        pulled = [waker.pull_physically_threadsafe() for waker in tuple(self.wakers)]
+        if not any(pulled):
+            self._awake = False  # The claim was in vain; whoever comes next tries again.
+
+    def note_left_threadsafe(self, fd: int) -> None:
+        """Take notice that a descriptor left the map.
+
+        In the loop's thread its registration ends at once, while the descriptor is still
+        open: when it was closed first, but lives on as a duplicate (in a child process,
+        say), the system goes on to report it and knows no way to stop that.
+        """
+        if self.is_current_thread():
+            self._unwatch(fd)
+        else:
+            self._left.add(fd)
 
     # -- loop's thread: for native objects -------------------------------------------
 
@@ -229,7 +284,7 @@ class EventLoop:
     def run(
         self,
         timeout: float | None,
-        dispatch: Callable[[Any, int], None],
+        dispatch: Dispatch,
         count: int | None = None,
         select: Any = default_select,
     ) -> None:
@@ -237,7 +292,7 @@ class EventLoop:
 
         Args:
             timeout: the longest wait of one pass, in seconds.
-            dispatch: called with an asked object and the mask of its events.
+            dispatch: called for an asked object that has events; see :data:`Dispatch`.
             count: how many passes; ``None`` for no limit.
             select: the module that the poller comes from.
         """
@@ -251,72 +306,98 @@ class EventLoop:
             self._thread_id = outer_thread_id
             if not self.map:
                 self._release_poller()
-        # A foreign thread that saw the loop running may have left it work on its way out.
-        self._drain_ready()
+            # A foreign thread that saw the loop running may have left it work on its way
+            # out.
+            self._drain_ready()
 
     def run_pass(
         self,
         timeout: float | None,
-        dispatch: Callable[[Any, int], None],
+        dispatch: Dispatch,
         select: Any = default_select,
     ) -> None:
         """Make one pass, as the module's docstring tells."""
-        if timeout is None:
-            timeout = LONGEST_WAIT
-        self._in_pass = True
+        timeout = LONGEST_WAIT if timeout is None else min(timeout, _MOST_SECONDS)
+        # A handler may run the loop itself.
+        outer_in_pass, self._in_pass = self._in_pass, True
         try:
+            if self._select is not select:
+                self._release_poller()
             if self._poller is None:
-                self._poller = self._poller_factory(select)
+                self._make_poller(select)
             self._reconcile(timeout)
             self._ask()
-            self._handle_events(self._wait(self._poller, timeout), dispatch)
+            self._handle_events(self._wait(timeout), dispatch)
             self._drain_ready()
             self._expire()
             self._start()
         finally:
-            self._in_pass = False
+            self._in_pass = outer_in_pass
             self._awake = False
 
+    def _make_poller(self, select: Any) -> None:
+        self._poller = self._poller_factory(select)
+        self._select = select
+        self._audited_at = -inf  # Whoever is in the map is registered by the audit.
+
     def _release_poller(self) -> None:
-        if self._poller is not None:
-            self._poller.close()
-            self._poller = None
-        for registrations in (self._watched, self._asked, self._masks, self._always_ready):
-            registrations.clear()
+        self._outdated.update(self._watched)
+        registrations: tuple[dict[int, Any], ...]
+        registrations = (self._watched, self._asked, self._masks, self._always_ready)
+        for registration in registrations:
+            registration.clear()
+        poller, self._poller = self._poller, None
+        if poller is not None:
+            poller.close()
 
     # -- reconcile
 
     def _reconcile(self, timeout: float) -> None:
         """Follow the map's changes; compare in full once per ``timeout``."""
+        while self._left:
+            fd = self._left.pop()
+            self._unwatch(fd)
+            self.note_change(fd)
         if isinstance(self.map, SocketMap):
             changes = self.map.changes
             while changes:
-                self.note_change(changes.popleft())
+                self.note_change(changes.pop())
         elif len(self.map) != len(self._watched):
             self._compare()
-        if self.now >= self._next_audit:
-            self._next_audit = self.now + timeout
-            self._compare()
-            self._close_vanished(
-                (fd, obj)
-                for fd, obj in list(self._watched.items())
-                if _socket_was_closed(fd, obj)
-            )
+        if self.now >= self._audited_at + timeout:
+            self._audited_at = self.now
+            self._audit()
+
+    def _audit(self) -> None:
+        """Find what was done to the map and to sockets behind the loop's back."""
+        self._compare()
+        self._close_vanished(
+            (fd, obj) for fd, obj in list(self._watched.items()) if _socket_was_closed(fd, obj)
+        )
+        for fd in self._asked:
+            # The same stranger may stand there with another socket of the same number.
+            if self._masks.get(fd, 0):
+                self._masks[fd] = _UNKNOWN
 
     def _compare(self) -> None:
-        snapshot = _snapshot(self.map)
+        current = snapshot(self.map)
         for fd, obj in list(self._watched.items()):
-            if snapshot.get(fd) is not obj:
+            if current.get(fd) is not obj:
                 self._unwatch(fd)
-        for fd, obj in snapshot.items():
+        for fd, obj in current.items():
             if fd not in self._watched:
                 self._watch(fd, obj)
 
     def _close_vanished(self, vanished: Iterable[tuple[int, Any]]) -> None:
         """Close the objects whose descriptor somebody closed behind the loop's back."""
         for fd, obj in vanished:
+            self._unwatch(fd)
             self._guard(obj, obj.handle_close)
-            if self.map.get(fd) is obj:
+            if self.map.get(fd) is not obj:
+                continue
+            if _is_open_with(fd, obj):  # With a new socket, under the same number.
+                self._left.add(fd)
+            else:
                 with contextlib.suppress(KeyError):
                     del self.map[fd]
 
@@ -329,26 +410,26 @@ class EventLoop:
 
     def _unwatch(self, fd: int) -> None:
         if self._watched.pop(fd, None) is not None:
+            self._outdated.add(fd)
             self._asked.pop(fd, None)
             self._always_ready.pop(fd, None)
             if self._masks.pop(fd, 0) and self._poller is not None:
                 # Gone already when the descriptor was closed first.
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(*_REFUSALS):
                     self._poller.unregister(fd)
 
     def _set_mask(self, fd: int, obj: Any, mask: int) -> None:
+        if fd in self._always_ready:
+            self._always_ready[fd] = mask & (READ | WRITE)
+            return
         old = self._masks.get(fd, 0)
         if mask == old or self._poller is None:
-            return
-        if fd in self._always_ready:
-            self._always_ready[fd] = mask
             return
         try:
             self._register(self._poller, fd, old, mask)
         except PermissionError:
-            self._always_ready[fd] = mask
-        except OSError:
-            self._masks.pop(fd, None)
+            self._always_ready[fd] = mask & (READ | WRITE)
+        except _REFUSALS:
             self._close_vanished([(fd, obj)])
         else:
             self._masks[fd] = mask
@@ -356,7 +437,7 @@ class EventLoop:
     def _register(self, poller: Poller, fd: int, old: int, mask: int) -> None:
         if not mask:
             # A registration for nothing still reports errors, again and again.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(*_REFUSALS):
                 poller.unregister(fd)
         elif old:
             try:
@@ -372,64 +453,81 @@ class EventLoop:
     # -- ask
 
     def _ask(self) -> None:
-        for fd, obj in list(self._asked.items()):
-            if self.map.get(fd) is obj:
-                mask = READ | PRIORITY if obj.readable() else 0
-                if obj.writable() and not obj.accepting:
-                    mask |= WRITE
-                # The answer may have closed the object.
-                if self._watched.get(fd) is obj and self.map.get(fd) is obj:
-                    self._set_mask(fd, obj, mask)
+        for fd, asked in list(self._asked.items()):
+            obj = asked
+            if self.map.get(fd) is not obj:
+                self.note_change(fd)
+                obj = self._asked.get(fd)
+                if obj is None:
+                    continue
+            mask = READ | PRIORITY if obj.readable() else 0
+            if obj.writable() and not obj.accepting:
+                mask |= WRITE
+            # The answer may have closed the object.
+            if self._watched.get(fd) is obj and self.map.get(fd) is obj:
+                self._set_mask(fd, obj, mask)
 
     # -- wait
 
-    def _wait(self, poller: Poller, timeout: float) -> list[tuple[int, int]]:
-        if not self.map:
+    def _wait(self, timeout: float) -> list[tuple[int, int]]:
+        poller = self._poller
+        if not self.map or poller is None:  # A handler that ran the loop ended it.
             return []
         due_in = self.deadlines.next_deadline() - self.clock()
         if due_in < timeout:
             timeout = max(due_in, 0)
         self._awake = False
-        if self.ready or any(self._always_ready.values()):
+        if self.ready or self._starting or any(self._always_ready.values()):
             timeout = 0
+        self._outdated.clear()
         try:
             events = poller.poll(timeout)
         except InterruptedError:
             events = []
         except (OSError, ValueError):
             # select() fails as a whole when one of its descriptors was closed.
-            self._close_invalid()
+            if not self._close_invalid():
+                raise
             events = []
         self._awake = True
         self.now = self.clock()
         events.extend(item for item in self._always_ready.items() if item[1])
         return events
 
-    def _close_invalid(self) -> None:
+    def _close_invalid(self) -> bool:
         invalid = [(fd, obj) for fd, obj in self._watched.items() if not _is_open(fd)]
-        if not invalid:
-            raise  # noqa: PLE0704 - called from the except block that caught the failure
         self._close_vanished(invalid)
+        return bool(invalid)
 
     # -- act
 
-    def _handle_events(
-        self, events: list[tuple[int, int]], dispatch: Callable[[Any, int], None]
-    ) -> None:
+    def _handle_events(self, events: list[tuple[int, int]], dispatch: Dispatch) -> None:
         for fd, flags in events:
+            if fd in self._outdated:
+                continue
             obj = self._watched.get(fd)
-            if obj is None or self.map.get(fd) is not obj:
-                self._unwatch(fd)
+            if obj is None:
+                # The descriptor was closed, and what it stood for lives on as a duplicate
+                # somewhere. It would end every wait from now on.
+                self._release_poller()
+                return
+            current: Any = self.map.get(fd)
+            if current is not obj:
+                self.note_change(fd)
             elif fd in self._asked:
-                dispatch(obj, flags)
+                asked = self._masks.get(fd) or self._always_ready.get(fd, 0)
+                dispatch(self.map, fd, obj, flags, asked)
             else:
                 try:
                     obj.handle_events(flags)
                 except (ExitNow, KeyboardInterrupt, SystemExit):
                     raise
-                except BaseException:
-                    # The loop survives whatever one connection runs into.
+                except BaseException:  # noqa: BLE001 - as in _guard
                     obj.handle_error()
+
+    def note_time(self) -> None:
+        """Bring :attr:`now` up to date, where no pass does: for those who poll themselves."""
+        self.now = self.clock()
 
     def drain_ready(self) -> None:
         """Let what is on the ready queue go on, where no pass is going to.
@@ -438,7 +536,14 @@ class EventLoop:
         """
         if not self._in_pass:
             self._awake = False
+            self.note_time()
             self._drain_ready()
+
+    def tell_due(self) -> None:
+        """Tell those who are due, where no pass is going to; as :meth:`drain_ready`."""
+        if not self._in_pass:
+            self.note_time()
+            self._expire()
 
     def _drain_ready(self) -> None:
         # Only those present now: a handler that touches again waits for the next pass.
@@ -448,35 +553,47 @@ class EventLoop:
             self._guard(obj, obj.handle_ready)
 
     def _start(self) -> None:
-        starting, self._starting = self._starting, []
-        for obj in starting:
+        while self._starting:
+            obj = self._starting.popleft()
             self._guard(obj, obj.start_service)
 
     def _expire(self) -> None:
-        for owner in self.deadlines.take_due(self.now):
-            self._guard(owner, owner.handle_deadline, self.now)
+        due = self.deadlines.take_due(self.now)
+        try:
+            while due:
+                owner = due.pop()
+                # What was done for another may have ended or moved its deadline.
+                if owner.deadline <= self.now:
+                    self._guard(owner, owner.handle_deadline, self.now)
+        finally:
+            for owner in due:  # Whoever ends the loop may run it again.
+                self.deadlines.arm(owner, owner.deadline)
 
     def _guard(self, obj: Any, method: Callable[..., Any], *args: Any) -> None:
         try:
             method(*args)
         except (ExitNow, KeyboardInterrupt, SystemExit):
             raise
-        except BaseException:
-            # The loop survives whatever one object runs into.
+        except BaseException:  # noqa: BLE001 - what one object runs into, the loop survives
             obj.handle_error()
 
 
-def event_loop_of(map: Mapping[int, Any]) -> EventLoop:  # noqa: A002
+def event_loop_of(map: MutableMapping[int, Any]) -> EventLoop:
     """Return the event loop of a socket map; make one with the defaults if it has none.
 
     For a dict that is no :class:`SocketMap` the loop lives as long as one of the
     objects that hold it.
     """
-    if isinstance(map, SocketMap):
-        return map.event_loop or EventLoop(map)
     with EventLoop._by_map_lock:
-        found = EventLoop._by_map.get(id(map))
-    return found or EventLoop(map)  # type: ignore[arg-type]
+        return find_event_loop(map) or EventLoop(map)
+
+
+def find_event_loop(map: Mapping[int, Any]) -> EventLoop | None:
+    """Return the event loop of a socket map, if it has one."""
+    if isinstance(map, SocketMap):
+        return map.event_loop
+    with EventLoop._by_map_lock:
+        return EventLoop._by_map.get(id(map))
 
 
 def _is_native(obj: Any, event_loop: EventLoop) -> bool:
@@ -487,7 +604,7 @@ def _is_native(obj: Any, event_loop: EventLoop) -> bool:
     )
 
 
-def _snapshot(map: Mapping[int, Any]) -> dict[int, Any]:  # noqa: A002
+def snapshot(map: Mapping[int, Any]) -> dict[int, Any]:
     """Copy a map that other threads may change meanwhile."""
     while True:
         try:
@@ -498,13 +615,28 @@ def _snapshot(map: Mapping[int, Any]) -> dict[int, Any]:  # noqa: A002
 
 def _socket_was_closed(fd: int, obj: Any) -> bool:
     """Tell whether somebody closed the object's socket without telling the object."""
+    return fd >= 0 and _number_of(obj, fd) < 0
+
+
+def _is_open_with(fd: int, obj: Any) -> bool:
+    """Tell whether the object's socket is an open one of this number."""
+    return _number_of(obj, -1) == fd and _is_open(fd)
+
+
+def _number_of(obj: Any, default: int) -> int:
+    """Return the number of the object's socket: -1 when closed, the default without one."""
     fileno = getattr(getattr(obj, "socket", None), "fileno", None)
-    return fileno is not None and fileno() == -1 and fd >= 0
+    if fileno is None:
+        return default
+    try:
+        return int(fileno())
+    except ValueError:  # As closed files have it.
+        return -1
 
 
 def _is_open(fd: int) -> bool:
     try:
         os.fstat(fd)
-    except OSError:
+    except (OSError, OverflowError):
         return False
     return True

@@ -74,9 +74,11 @@ class _MemorySegment:
         offset = self.offset
         for part in parts:
             view = memoryview(part)[offset : offset + limit]
+            offset = 0
+            if not view:
+                continue  # Sending nothing would look like a peer that takes nothing.
             views.append(view)
             limit -= len(view)
-            offset = 0
             if limit <= 0 or len(views) == _MOST_PARTS:
                 break
         return views
@@ -142,9 +144,7 @@ class _FileSegment:
     def peek(self, limit: int) -> list[bytes | memoryview]:
         data = self.file.get(limit)
         if not data:
-            raise OSError(
-                f"the file handed to wsgi.file_wrapper ended {len(self)} bytes early"
-            )
+            raise OSError(f"the file handed to wsgi.file_wrapper ended {len(self)} bytes early")
         return [data]
 
     def advance(self, count: int) -> None:
@@ -169,7 +169,8 @@ class OutboundBuffer:
         on_wait: Callable[[], None],
         condition_factory: Callable[[Any], threading.Condition] = threading.Condition,
     ) -> None:
-        """
+        """Make an empty buffer.
+
         Args:
             budget: counts the bytes of temporary files.
             on_wait: called, without the lock, by a worker that is about to wait.
@@ -225,6 +226,8 @@ class OutboundBuffer:
         with self._lock:
             if self.is_closed:
                 raise ClientDisconnected
+            if not size:
+                return  # A segment without octets would end the sending for ever.
             memory_limit = limits.outbuf_overflow
             # A chunk is in memory already: keeping it costs nothing that it did not cost
             # before, and the reader may well be fast. What counts is what waits before it.
@@ -253,16 +256,23 @@ class OutboundBuffer:
             if self.is_closed:
                 raise ClientDisconnected
             segment = _FileSegment(file)
-            self._segments.append(segment)
-            self.pending += len(segment)
-            self.appended_total += len(segment)
+            size = len(segment)
+            if size:
+                self._segments.append(segment)
+                self.pending += size
+                self.appended_total += size
+        if not size:
+            segment.close()
 
     def mark(self, what: Any) -> bool:
         """Remember ``what`` until everything appended so far was sent.
 
-        True, and not remembered, when all of it was sent already.
+        True, and not remembered, when all of it was sent already; false when it never
+        will be.
         """
         with self._lock:
+            if self.is_closed:
+                return False
             if not self.pending:
                 return True
             self._marks.append((self.appended_total, what))
@@ -292,10 +302,13 @@ class OutboundBuffer:
         """
         self._budget.add_waiter(self)
         try:
-            while not self._budget.reserve(size):
+            while True:
+                # Said before looking, so that room freed after the look wakes us.
                 with self._lock:
                     self.worker_is_waiting = True
                     self._wakes_at = high_watermark
+                if self._budget.reserve(size):
+                    return
                 # Told without the lock: the loop answers by taking it.
                 self._on_wait()
                 with self._lock:
@@ -343,9 +356,7 @@ class OutboundBuffer:
         finally:
             self._commit_spooled(segment, size, complete=written == size)
 
-    def _commit_spooled(
-        self, segment: _SpoolSegment | None, size: int, *, complete: bool
-    ) -> None:
+    def _commit_spooled(self, segment: _SpoolSegment | None, size: int, *, complete: bool) -> None:
         """Make what was written visible to the reader, or clean up what nobody reads."""
         with self._lock:
             self._being_spooled = None
@@ -391,6 +402,8 @@ class OutboundBuffer:
         drained: list[_MemorySegment | _SpoolSegment | _FileSegment] = []
         passed: list[Any] = []
         with self._lock:
+            if self.is_closed:
+                return passed
             self.pending -= count
             self.sent_total += count
             while count:

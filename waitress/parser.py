@@ -71,6 +71,9 @@ SINGLETON_FIELDS = REFUSED_WHEN_REPEATED
 #: Most characters of a client's own words that an answer repeats.
 _SAMPLE_CHARS = 200
 
+#: Most entries of a cache whose keys clients choose.
+_MOST_KEPT = 1024
+
 
 class ParsingError(Exception):
     """The head is refused; the first argument is what the client is told."""
@@ -152,7 +155,7 @@ class HTTPRequestParser:
     """
 
     # How far the reading went.
-    #: Assigned in one place; the flags below are told by it.
+    #: Assigned in one place only, with ``completed``.
     state: ParserState = _HEAD
     #: Nothing more is taken: the request is whole, or refused.
     completed: bool = False
@@ -243,24 +246,30 @@ class HTTPRequestParser:
         is_whole = end > 3
         used = (end if is_whole else len(head)) - before
         self.header_bytes_received += used
-        if self.header_bytes_received >= self.adj.max_request_header_size:
-            self._refuse_large_head()
-        elif is_whole:
+        limit = self.adj.max_request_header_size
+        is_too_large = self.header_bytes_received >= limit
+        if is_whole and not is_too_large:
             self.header_plus = b""
             self._finish_head(bytes(head[:end]))
+        elif fault := _NEVER_IN_A_HEAD_RE.search(head, before - 1 if before else 0, limit):
+            # Whoever ends lines in LF, or speaks TLS, waits for us, and need not wait long.
+            what, reason = _FAULTS[fault.lastgroup or ""]
+            self._refuse_unfinished_head(BadRequest(f"{what} found in HTTP message"), reason)
+        elif is_too_large:
+            error = RequestHeaderFieldsTooLarge(f"exceeds max_header of {limit}")
+            self._refuse_unfinished_head(error, "head-too-large")
         elif not before:
             self.header_plus = bytearray(data)
         return used
 
-    def _refuse_large_head(self) -> None:
+    def _refuse_unfinished_head(self, error: Error, reason: str) -> None:
         # What was asked is not known; whoever looks sees the simplest request there is.
         self.header_plus = b""
         self.first_line = b"GET / HTTP/1.0"
         self.command = "GET"
         self.request_uri = self.path = "/"
         self.url_scheme = self.adj.url_scheme
-        limit = self.adj.max_request_header_size
-        self._fail(RequestHeaderFieldsTooLarge(f"exceeds max_header of {limit}"), "head-too-large")
+        self._fail(error, reason)
 
     def _finish_head(self, head: bytes) -> None:
         self.headers_finished = True
@@ -280,7 +289,7 @@ class HTTPRequestParser:
         limit = self.adj.max_request_body_size
         if self.body_rcv is None:
             self._enter(_COMPLETE)
-        elif self.content_length and self.content_length >= limit:
+        elif self.content_length >= limit:
             self._fail(RequestEntityTooLarge(f"exceeds max_body of {limit}"), "body-too-large")
         else:
             self._enter(_BODY)
@@ -408,7 +417,7 @@ class HTTPRequestParser:
         """Read ``http://authority/path?query`` (RFC 9112, 3.2.2)."""
         scheme, netloc, path, query, _ = split_uri(target.encode("latin-1"))
         # RFC 9110, 4.2.4: user information in an authority is treated as an error.
-        if scheme not in ("http", "https") or not _is_authority(netloc):
+        if scheme not in ("http", "https") or not _is_authority[netloc]:
             raise _refusal("Bad URI", "bad-target")
         self.proxy_scheme = scheme
         self.proxy_netloc = netloc
@@ -419,9 +428,9 @@ class HTTPRequestParser:
         """Refuse a bad Host, and none where one is needed (RFC 9112, 3.2)."""
         host = headers.get("HOST")
         if host:
-            if not _is_authority(host):
+            if not _is_authority[host]:
                 raise _refusal("Invalid Host header", "bad-host")
-        elif self.version != "1.0" and getattr(self.adj, "require_host", True):
+        elif self.version == "1.1" and getattr(self.adj, "require_host", True):
             # RFC 9110, 4.2.1: an http URI without a host is invalid. The setting is named
             # for the sake of whoever configures a health checker.
             raise _refusal("Host header is missing (setting: require_host)", "no-host")
@@ -472,6 +481,16 @@ class HTTPRequestParser:
         receiver = self.body_rcv
         if receiver is not None:
             receiver.getbuf().close()
+
+
+# What makes a head malformed wherever it stands, so that the rest need not be awaited.
+_NEVER_IN_A_HEAD_RE = re.compile(
+    rb"(?P<control>[\x00-\x08\x0b\x0c\x0e-\x1f\x7f])|(?P<crlf>(?<!\r)\n|\r[^\n])"
+)
+_FAULTS = {
+    "control": ("Control character", "control-character"),
+    "crlf": ("Bare CR or LF", "bare-cr-lf"),
+}
 
 
 # -- request line ----------------------------------------------------------------------
@@ -581,20 +600,23 @@ def _decode_path(path: str) -> str:
     return unquote_bytes_to_wsgi(path.encode("latin-1")) if "%" in path else path
 
 
-def _is_authority(text: str) -> bool:
-    """Say whether *text* is ``uri-host [ ":" port ]`` with a host that is not empty."""
-    if text in _known_authorities:
+class _Authorities(dict[str, bool]):
+    """Whether a text is ``uri-host [ ":" port ]`` with a host that is not empty.
+
+    A server has few names and many requests, so the good ones are kept. Bounded, since
+    clients choose. Threads: any; at worst two compute one answer.
+    """
+
+    def __missing__(self, text: str) -> bool:
+        match = HOST_RE.match(text)
+        if match is None or int(match["port"] or 0) > 65535:
+            return False
+        if len(self) < _MOST_KEPT and len(text) < 256:
+            self[text] = True
         return True
-    match = HOST_RE.match(text)
-    if match is None or int(match["port"] or 0) > 65535:
-        return False
-    # A server has few names and many requests; clients may send as many as they like.
-    if len(_known_authorities) < 1024 and len(text) < 256:
-        _known_authorities.add(text)
-    return True
 
 
-_known_authorities: set[str] = set()
+_is_authority = _Authorities()
 
 
 # -- field lines -----------------------------------------------------------------------
@@ -610,7 +632,7 @@ class _FieldKeys(dict[str, str]):
         # "_" and "-" are one in the environ: X_Forwarded_For must not pass for the
         # X-Forwarded-For that a proxy in front sets or removes.
         key = "" if "_" in name else name.upper().replace("-", "_")
-        if len(self) < 1024 and len(name) < 64:
+        if len(self) < _MOST_KEPT and len(name) < 64:
             self[name] = key
         return key
 

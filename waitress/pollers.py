@@ -9,9 +9,11 @@ Row 0: imports nothing of the package.
 
 from __future__ import annotations
 
+import errno
+import os
 import select as default_select
 import time
-from math import ceil
+from math import ceil, inf
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -41,8 +43,10 @@ INVALID = 0x020
 #: The peer sends no more (epoll and, on Linux, poll tell it without a read).
 PEER_CLOSED = 0x2000
 
-#: select() can watch descriptors below this number only.
+#: select() can watch descriptors below this number only (POSIX: FD_SETSIZE) ...
 SELECT_DESCRIPTORS = 1024
+#: ... or this many, whatever their numbers (Windows, as Python is built there).
+SELECT_DESCRIPTORS_WINDOWS = 512
 
 
 class Poller(Protocol):
@@ -65,8 +69,11 @@ class Poller(Protocol):
         """Stop watching a descriptor."""
 
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
-        """Wait for at most ``timeout`` seconds (``None``: for ever); return pairs of
-        descriptor and mask."""
+        """Wait, and return pairs of descriptor and mask.
+
+        Args:
+            timeout: the longest wait, in seconds; ``None`` for ever.
+        """
 
     def close(self) -> None:
         """Release what the poller holds."""
@@ -104,8 +111,12 @@ class KqueuePoller:
         self._change(fd, self._masks.get(fd, 0), mask)
 
     def unregister(self, fd: int) -> None:
-        self._change(fd, self._masks.get(fd, 0), 0)
-        self._masks.pop(fd, None)
+        mask = self._masks.get(fd, 0)
+        try:
+            self._change(fd, mask, 0)
+        finally:
+            # Whatever the system says, nobody wants to know of it any more.
+            self._masks.pop(fd, None)
 
     def _change(self, fd: int, old: int, new: int) -> None:
         select = self._select
@@ -168,15 +179,19 @@ class PollPoller:
 class SelectPoller:
     """select(): everywhere, and the one that gevent replaces."""
 
-    descriptor_limit: int | None = SELECT_DESCRIPTORS
+    descriptor_limit: int | None = (
+        SELECT_DESCRIPTORS_WINDOWS if os.name == "nt" else SELECT_DESCRIPTORS
+    )
+    #: Descriptors from this number on would make every wait fail.
+    _refused_from = inf if os.name == "nt" else SELECT_DESCRIPTORS
 
     def __init__(self, select: Any = default_select) -> None:
         self._select = select
         self._masks: dict[int, int] = {}
 
     def register(self, fd: int, mask: int) -> None:
-        if fd < 0:
-            raise OSError(f"descriptor {fd} cannot be watched")
+        if not 0 <= fd < self._refused_from:
+            raise OSError(errno.EINVAL, f"select() cannot watch descriptor {fd}")
         self._masks[fd] = mask
 
     modify = register

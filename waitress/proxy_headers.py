@@ -9,7 +9,7 @@ Of a field that several proxies have lengthened, each at its end, only the last
 ``trusted_proxy_count`` elements count: what stands before them was written by someone
 whom nobody vouches for. The first of those that count tells of the client.
 
-Row 2: imports ``rfc7230`` and ``utilities``.
+Row 2: imports ``peers``, ``rejects``, ``rfc7230`` and ``utilities``.
 
 Sources: RFC 7239 for Forwarded; for X-Forwarded-* there is only custom.
 """
@@ -19,9 +19,10 @@ from __future__ import annotations
 import re
 from collections import namedtuple
 from collections.abc import Callable, Collection, Iterable, Iterator
-from ipaddress import IPv6Address
 from typing import Any, NamedTuple, Protocol
 
+from waitress.peers import Trusted, TrustedPeers, read_address
+from waitress.rejects import Rejects
 from waitress.rfc7230 import HOST_RE, TOKEN
 from waitress.utilities import BadRequest, logger, undquote
 
@@ -90,35 +91,40 @@ class MalformedProxyHeader(Exception):  # noqa: N818 -- the name is interface
 
 def proxy_headers_middleware(
     app: Application,
-    trusted_proxy: str | None = None,
+    trusted_proxy: Trusted = None,
     trusted_proxy_count: int = 1,
     trusted_proxy_headers: Collection[str] | None = None,
     clear_untrusted: bool = True,
     log_untrusted: bool = False,
     logger: _Logger = logger,
+    rejects: Rejects | None = None,
 ) -> Application:
     """Return a WSGI application that corrects the environ and then calls ``app``.
 
     Args:
         app: the application to wrap.
-        trusted_proxy: the ``REMOTE_ADDR`` of the peer that is believed; ``*`` for any;
-            ``localhost`` for the peers of a unix socket; None for none.
+        trusted_proxy: the ``REMOTE_ADDR`` of the peers that are believed: addresses and
+            CIDR ranges, as :class:`waitress.peers.TrustedPeers` reads them; ``*`` for
+            any; ``localhost`` for the peers of a unix socket; None for none.
         trusted_proxy_count: how many proxies, one behind another, are believed.
         trusted_proxy_headers: which fields are believed, by their lower-case names,
             e.g. ``x-forwarded-for``.
         clear_untrusted: whether the other fields are taken out of the environ.
         log_untrusted: whether that is logged.
         logger: where to log.
+        rejects: told of each malformed field, where given.
 
     A malformed field of a trusted peer is logged and answered with 400; ``app`` is then
     not called.
 
     Raises:
-        ValueError: peers are to be trusted, and ``trusted_proxy_count`` is less than 1.
+        ValueError: peers are to be trusted, and ``trusted_proxy_count`` is less than 1,
+            or ``trusted_proxy`` cannot be understood.
 
     Threads: the application returned may be called from any.
     """
-    if trusted_proxy and trusted_proxy_count < 1:
+    trusted_peers = TrustedPeers(trusted_proxy)
+    if trusted_peers and trusted_proxy_count < 1:
         raise ValueError(f"trusted_proxy_count must be at least 1, not {trusted_proxy_count!r}")
 
     def translate_proxy_headers(environ: Environ, start_response: Any) -> Iterable[bytes]:
@@ -129,7 +135,7 @@ def proxy_headers_middleware(
 
         peer = environ.get("REMOTE_ADDR", "")
         untrusted_headers: Iterable[str] = PROXY_HEADERS
-        if trusted_proxy and trusted_proxy in ("*", peer):
+        if peer in trusted_peers:
             try:
                 untrusted_headers = parse_proxy_headers(
                     environ, trusted_proxy_count, trusted_proxy_headers, logger
@@ -142,6 +148,8 @@ def proxy_headers_middleware(
                     malformed.reason,
                     malformed.value,
                 )
+                if rejects is not None:
+                    rejects.tell("proxy-header", peer, sample=malformed.value)
                 error = BadRequest(f'Header "{malformed.header}" malformed.')
                 return error.wsgi_response(environ, start_response)
 
@@ -260,8 +268,12 @@ def _read_x_forwarded(
         client, kept["HTTP_X_FORWARDED_FOR"] = _of_list(client, count, names.client)
     if host is not None:
         host, kept["HTTP_X_FORWARDED_HOST"] = _of_list(host, count, names.host)
-    if proto:
-        proto = _single(proto, names.proto)
+    if proto and "," in proto:
+        # Each proxy of a chain told how it was spoken to; the one nearest to the client,
+        # of those that count, knows how the client did.
+        proto, kept["HTTP_X_FORWARDED_PROTO"] = _of_list(proto, count, names.proto)
+    elif proto:
+        proto = _unquoted(proto, names.proto, proto)
     if port:
         port = _single(port, names.port)
     return _Claims(client or "", host or "", proto or "", port or ""), kept
@@ -471,11 +483,7 @@ def _split_node(node: str, header: str) -> tuple[str, str]:
 
 
 def _is_ipv6(text: str) -> bool:
-    try:
-        IPv6Address(text)
-    except ValueError:
-        return False
-    return True
+    return ":" in text and read_address(text) is not None
 
 
 _PORT = re.compile(r"[0-9]{1,5}")

@@ -39,8 +39,8 @@ class RequestQueue:
         self.requests: list[Any] = []
         #: Whether a worker was sent for the first one and is not done with it.
         self.in_service = False
-        #: Whether that worker has looked at it: it is the worker's to release then.
-        self.is_taken = False
+        #: The one that the worker has looked at: it is the worker's to release then.
+        self._taken: Any | None = None
         #: Whether nothing of the connection may run any more.
         self.is_ended = False
 
@@ -66,7 +66,8 @@ class RequestQueue:
     def release(self) -> None:
         """Give the turn back without having served: the loop is to decide when."""
         with self.lock:
-            self.in_service = self.is_taken = False
+            self.in_service = False
+            self._taken = None
 
     def waiting_error(self) -> Any | None:
         """Return the first request if it is a refused one, which the loop answers."""
@@ -78,8 +79,8 @@ class RequestQueue:
     def head(self) -> Any | None:
         """Return the first request, to serve; ``None`` when the connection ended meanwhile."""
         with self.lock:
-            self.is_taken = bool(self.requests)
-            return self.requests[0] if self.requests else None
+            self._taken = self.requests[0] if self.requests else None
+            return self._taken
 
     def finish(self, keep_alive: bool) -> tuple[bool, list[Any]]:
         """End the first request's service.
@@ -92,11 +93,12 @@ class RequestQueue:
             serve at once; and the requests that will never run.
         """
         with self.lock:
-            self.is_taken = False
+            taken, self._taken = self._taken, None
             if self.is_ended:
                 self.in_service = False
                 return False, []
-            del self.requests[:1]
+            if taken is None or taken in self.requests[:1]:
+                del self.requests[:1]
             if not keep_alive:
                 return False, self._end_locked()
             self.in_service = bool(self.requests) and not self.requests[0].error
@@ -108,7 +110,7 @@ class RequestQueue:
         One that a worker is serving is not among them: the worker releases it.
         """
         with self.lock:
-            if self.is_taken:
+            if self._taken is not None and self._taken in self.requests[:1]:
                 del self.requests[:1]
             return self._end_locked()
 

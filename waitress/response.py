@@ -258,7 +258,7 @@ def check_status(status: object) -> str:
     if type(status) is str and status in _final_statuses:
         return status
     if not isinstance(status, str):
-        raise AssertionError(f"status {status} is not a string")
+        raise AssertionError(f"status {status!r} is not a string")
     status = str.__str__(status)
     if "\n" in status or "\r" in status:
         raise ValueError("carriage return/line feed character present in status")

@@ -21,8 +21,15 @@ LARGEST_DEFAULT_LIMIT = 8 * 1024**3
 
 
 def default_spool_limit(directory: str | None) -> int:
-    """Return a quarter of the space free in ``directory``, at most 8 GiB, in bytes."""
-    free = shutil.disk_usage(directory or tempfile.gettempdir()).free
+    """Return a quarter of the space free in ``directory``, at most 8 GiB, in bytes.
+
+    Nothing where there is no such directory: the first temporary file will tell so to
+    the one request that needs it, and the others are served.
+    """
+    try:
+        free = shutil.disk_usage(directory or tempfile.gettempdir()).free
+    except OSError:
+        return 0
     return min(free // 4, LARGEST_DEFAULT_LIMIT)
 
 
@@ -37,7 +44,8 @@ class SpoolBudget:
     """
 
     def __init__(self, limit: int) -> None:
-        """
+        """Make a budget of which nothing is used.
+
         Args:
             limit: the number of bytes up to which :meth:`reserve` grants; ``0`` for none.
         """
@@ -94,14 +102,18 @@ class SpoolFile:
     """
 
     def __init__(self, directory: str | None) -> None:
-        """
+        """Make an empty file without a name.
+
         Args:
             directory: where the file is made; ``None`` for the system's place.
 
         Raises:
             OSError: the file cannot be made.
         """
-        self._file: IO[bytes] = tempfile.TemporaryFile(buffering=0, dir=directory)
+        # Its life is longer than any block: it ends when the last byte was sent.
+        self._file: IO[bytes] = tempfile.TemporaryFile(  # noqa: SIM115
+            buffering=0, dir=directory
+        )
         self._lock = threading.Lock()  # For platforms without pread and pwrite.
 
     def fileno(self) -> int:

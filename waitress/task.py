@@ -252,7 +252,6 @@ class Task:
 
     def finish(self) -> None:
         """Send what is left of the response: an unsent head, the last chunk."""
-        self._application_done = True
         if not self.wrote_header or self.chunked_response:
             self._hold()
             if not self.wrote_header:

@@ -35,7 +35,7 @@ def unacknowledged_bytes(sock: Any) -> int | None:
         return None
     try:
         answer = fcntl.ioctl(sock.fileno(), _unsent_request, b"\0\0\0\0")
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
     return int(struct.unpack("i", answer)[0])
 
@@ -44,7 +44,7 @@ def limit_unsent(sock: Any) -> None:
     """Have the kernel keep few unsent bytes, so that what it keeps tells of progress."""
     option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
     if option is not None:
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, AttributeError):
             sock.setsockopt(socket.IPPROTO_TCP, option, UNSENT_LIMIT_BYTES)
 
 
@@ -59,5 +59,5 @@ def stop_sending(sock: Any) -> bool:
 
 def reset_on_close(sock: Any) -> None:
     """Make the next ``close()`` of the socket a reset, which no peer takes for an end."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, AttributeError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

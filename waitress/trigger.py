@@ -25,7 +25,7 @@ from waitress.pollers import READ
 __all__ = ["trigger"]
 
 
-class _triggerbase:  # noqa: N801 - the name that outside subclasses know
+class _triggerbase:
     """What triggers of every kind have in common; mixed into a dispatcher.
 
     Threads: ``pull_trigger`` and ``close`` any; the rest loop. ``thunks`` and the writing
@@ -44,7 +44,8 @@ class _triggerbase:  # noqa: N801 - the name that outside subclasses know
 
     def __init__(self) -> None:
         self._closed = False
-        self.lock = threading.Lock()
+        # Reentrant: what reads under it may close, and a signal handler may pull.
+        self.lock = threading.RLock()
         # guarded by lock:
         self.thunks: list[Callable[[], Any]] = []
 
@@ -80,24 +81,32 @@ class _triggerbase:  # noqa: N801 - the name that outside subclasses know
         After the trigger was closed it does nothing, silently: a worker may finish a
         request while the server goes down.
         """
+        event_loop = self.event_loop
         if thunk:
             with self.lock:
+                if self._closed:
+                    return
                 self.thunks.append(thunk)
-            if self.event_loop is not None:
-                self.event_loop.touch_threadsafe(self)
-        if self.event_loop is None or self.event_loop.claim_wakeup_threadsafe():
+            if event_loop is not None:
+                event_loop.touch_threadsafe(self)
+        if event_loop is None:
             self.pull_physically_threadsafe()
+        elif event_loop.claim_wakeup_threadsafe() and not self.pull_physically_threadsafe():
+            # Another server of the same loop may still be able to wake it.
+            event_loop.pull_wakers_threadsafe()
 
-    def pull_physically_threadsafe(self) -> None:
-        """Write the byte that ends the loop's wait."""
+    def pull_physically_threadsafe(self) -> bool:
+        """Write the byte that ends the loop's wait; false when closed."""
         # Under the lock, because a descriptor closed meanwhile may be somebody else's by
         # the time of the write.
         with self.lock:
-            if not self._closed:
-                try:
-                    self._physical_pull()
-                except BlockingIOError:
-                    pass  # So many bytes wait that the loop is going to wake anyway.
+            if self._closed:
+                return False
+            try:
+                self._physical_pull()
+            except BlockingIOError:
+                pass  # So many bytes wait that the loop is going to wake anyway.
+            return True
 
     def handle_events(self, flags: int) -> None:
         """Take the byte that woke the loop."""
@@ -105,19 +114,28 @@ class _triggerbase:  # noqa: N801 - the name that outside subclasses know
 
     def handle_read(self) -> None:
         """Take the bytes, run the thunks, and let go on what has been waiting."""
-        try:
-            self.recv(8192)  # type: ignore[attr-defined]
-        except OSError:
-            return
+        # Under the lock for the reason that pulling has, and because another thread may
+        # have closed between the event and now.
+        with self.lock:
+            if self._closed:
+                return
+            try:
+                self.recv(8192)  # type: ignore[attr-defined]
+            except OSError:
+                return
         self.handle_ready()
         if self.event_loop is not None:
             self.event_loop.drain_ready()
 
     def handle_ready(self) -> None:
         """Run the thunks, in order; one that raises is reported, and the rest still run."""
-        with self.lock:
-            thunks, self.thunks = self.thunks, []
-        for thunk in thunks:
+        # Only those present now: one that pulls with another has that run later. One by
+        # one, so that none is lost when Ctrl-C ends the loop amid them.
+        for _ in range(len(self.thunks)):
+            with self.lock:
+                if not self.thunks:  # A thunk ran a pass of the loop.
+                    return
+                thunk = self.thunks.pop(0)
             try:
                 thunk()
             except Exception:  # noqa: BLE001 - outside code: anything
@@ -132,18 +150,19 @@ class _triggerbase:  # noqa: N801 - the name that outside subclasses know
     def _close(self) -> None:
         raise NotImplementedError
 
-    def _attach(self, map: MutableMapping[int, Any]) -> None:  # noqa: A002
+    def _attach(self, map: MutableMapping[int, Any]) -> None:
         self.event_loop = wasyncore.event_loop_of(map)
         self.event_loop.wakers.append(self)
 
 
-class socket_trigger(_triggerbase, wasyncore.dispatcher):  # noqa: N801 - as the other
+class socket_trigger(_triggerbase, wasyncore.dispatcher):
     """Wake the loop through a TCP connection to itself: where pipes cannot be polled."""
 
     kind = "loopback"
 
-    def __init__(self, map: MutableMapping[int, Any]) -> None:  # noqa: A002
-        """
+    def __init__(self, map: MutableMapping[int, Any]) -> None:
+        """Make the connection, and enter the map.
+
         Args:
             map: the map of the loop to wake.
 
@@ -172,33 +191,44 @@ def _connected_pair() -> tuple[socket.socket, socket.socket]:
     use); a few attempts get by.
     """
     sender = socket.socket()
-    sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    for _ in range(10):
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            listener.listen(1)
-            try:
-                sender.connect(listener.getsockname())
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE:
-                    sender.close()
-                    raise
-                continue
-            receiver, _ = listener.accept()
-            return sender, receiver
-    sender.close()
-    raise RuntimeError("Cannot bind trigger!")
+    try:
+        sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for _ in range(10):
+            with socket.socket() as listener:
+                listener.bind(("127.0.0.1", 0))
+                listener.listen(1)
+                try:
+                    sender.connect(listener.getsockname())
+                except OSError as error:
+                    if error.errno != errno.EADDRINUSE:
+                        raise
+                    continue
+                return sender, _accept_from(listener, sender.getsockname())
+        raise RuntimeError("Cannot bind trigger!")
+    except BaseException:
+        sender.close()
+        raise
+
+
+def _accept_from(listener: socket.socket, wanted: Any) -> socket.socket:
+    """Accept the connection that comes from an address; anybody may have been faster."""
+    while True:
+        receiver, peer = listener.accept()
+        if peer == wanted:
+            return receiver
+        receiver.close()
 
 
 if os.name == "posix":
 
-    class trigger(_triggerbase, wasyncore.file_dispatcher):  # noqa: N801 - a known name
+    class trigger(_triggerbase, wasyncore.file_dispatcher):
         """Wake the loop through a pipe."""
 
         kind = "pipe"
 
-        def __init__(self, map: MutableMapping[int, Any]) -> None:  # noqa: A002
-            """
+        def __init__(self, map: MutableMapping[int, Any]) -> None:
+            """Make the pipe, and enter the map.
+
             Args:
                 map: the map of the loop to wake.
 
@@ -208,15 +238,22 @@ if os.name == "posix":
             _triggerbase.__init__(self)
             self._fds: tuple[int, ...] = os.pipe()
             read_fd, self.trigger = self._fds
-            os.set_blocking(self.trigger, False)
-            wasyncore.file_dispatcher.__init__(self, read_fd, map)
+            try:
+                os.set_blocking(self.trigger, False)
+                wasyncore.file_dispatcher.__init__(self, read_fd, map)
+            except OSError:
+                self._close_pipe()
+                raise
             self._attach(self._map)
 
         def _close(self) -> None:
-            for fd in self._fds:
-                os.close(fd)
-            self._fds = ()
+            self._close_pipe()
             wasyncore.file_dispatcher.close(self)
+
+        def _close_pipe(self) -> None:
+            fds, self._fds = self._fds, ()
+            for fd in fds:
+                os.close(fd)
 
         def _physical_pull(self) -> None:
             os.write(self.trigger, b"x")

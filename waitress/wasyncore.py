@@ -23,7 +23,7 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Callable, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from errno import (
     EAGAIN,
     EBADF,
@@ -38,7 +38,14 @@ from errno import (
 from typing import Any, ClassVar
 
 from waitress import utilities
-from waitress.eventloop import EventLoop, ExitNow, SocketMap, event_loop_of
+from waitress.eventloop import (
+    EventLoop,
+    ExitNow,
+    SocketMap,
+    event_loop_of,
+    find_event_loop,
+    snapshot,
+)
 from waitress.pollers import ERROR, HANGUP, INVALID, PRIORITY, READ, WRITE
 
 __all__ = [
@@ -72,15 +79,13 @@ __all__ = [
 #: The errors that say the peer just left.
 _DISCONNECTED = frozenset({ECONNRESET, ENOTCONN, ESHUTDOWN, ECONNABORTED, EPIPE, EBADF})
 
-try:
-    # Kept when the module is reloaded: objects in it still hold it.
-    socket_map: MutableMapping[int, Any] = socket_map  # type: ignore[used-before-def]  # noqa: PLW0127
-except NameError:
-    socket_map = {}
-
 _reraised_exceptions = (ExitNow, KeyboardInterrupt, SystemExit)
 
 _Map = MutableMapping[int, Any]
+
+# Kept when the module is reloaded: objects in it still hold it.
+if "socket_map" not in globals():
+    socket_map: _Map = {}
 
 
 def _strerror(err: Any) -> str:
@@ -96,26 +101,25 @@ def _strerror(err: Any) -> str:
 
 def read(obj: Any) -> None:
     """Hand a read event to the object; what goes wrong is the object's to handle."""
-    _hand_over(obj, obj.handle_read_event)
+    _hand_over(obj, "handle_read_event")
 
 
 def write(obj: Any) -> None:
     """Hand a write event to the object."""
-    _hand_over(obj, obj.handle_write_event)
+    _hand_over(obj, "handle_write_event")
 
 
 def _exception(obj: Any) -> None:
     """Hand an exceptional event (out-of-band data, a failed connect) to the object."""
-    _hand_over(obj, obj.handle_expt_event)
+    _hand_over(obj, "handle_expt_event")
 
 
-def _hand_over(obj: Any, handler: Callable[[], Any]) -> None:
+def _hand_over(obj: Any, handler: str) -> None:
     try:
-        handler()
+        getattr(obj, handler)()
     except _reraised_exceptions:
         raise
-    except BaseException:
-        # The loop survives whatever one object runs into.
+    except BaseException:  # noqa: BLE001 - what one object runs into, the loop survives
         obj.handle_error()
 
 
@@ -131,15 +135,44 @@ def readwrite(obj: Any, flags: int) -> None:
         if flags & (HANGUP | ERROR | INVALID):
             obj.handle_close()
     except OSError as error:
-        if error.args and error.args[0] in _DISCONNECTED:
+        if _code(error) in _DISCONNECTED:
             obj.handle_close()
         else:
             obj.handle_error()
     except _reraised_exceptions:
         raise
-    except BaseException:
-        # The loop survives whatever one object runs into.
+    except BaseException:  # noqa: BLE001 - as above
         obj.handle_error()
+
+
+def _code(error: OSError) -> Any:
+    """Return the error number; not from ``errno``, which is not set by ``OSError(32)``."""
+    return error.args[0] if error.args else None
+
+
+def _as_poll_does(map: _Map, fd: int, obj: Any, flags: int, asked: int) -> None:
+    """Hand over what select() would have told.
+
+    It tells nothing of a hang-up but that there is something to read: the object reads
+    to the end, and loses nothing of what was sent before it.
+    """
+    told = False
+    for signs, interest, hand_over in (
+        (READ | HANGUP | ERROR, READ, read),
+        (WRITE | ERROR, WRITE, write),
+        (PRIORITY, PRIORITY, _exception),
+    ):
+        if flags & signs and asked & interest and map.get(fd) is obj:
+            told = True
+            hand_over(obj)
+    if not told and flags & (HANGUP | ERROR | INVALID):
+        # It wants to know of nothing that it would learn this from.
+        _hand_over(obj, "handle_close")
+
+
+def _as_poll2_does(map: _Map, fd: int, obj: Any, flags: int, asked: int) -> None:
+    """Hand over what poll() told."""
+    readwrite(obj, flags)
 
 
 # -- running ---------------------------------------------------------------------------
@@ -148,7 +181,7 @@ def readwrite(obj: Any, flags: int) -> None:
 def loop(
     timeout: float | None = 30.0,
     use_poll: bool = False,
-    map: _Map | None = None,  # noqa: A002 - asyncore's name
+    map: _Map | None = None,
     count: int | None = None,
 ) -> None:
     """Serve the objects of a map until it is empty.
@@ -157,7 +190,8 @@ def loop(
 
     Args:
         timeout: the longest wait of one pass, in seconds.
-        use_poll: accepted; the platform's best poller is used either way.
+        use_poll: hand events over as :func:`poll2` does, a hang-up at once, and not as
+            :func:`poll` does; the platform's best poller is used either way.
         map: descriptors and their objects; ``None`` for the module's ``socket_map``.
         count: the number of passes; ``None`` for as many as it takes.
 
@@ -166,19 +200,20 @@ def loop(
         OSError: waiting failed, and not because of one of the objects.
     """
     if map is None:
-        map = socket_map  # noqa: A001
+        map = socket_map
     if map:
-        event_loop_of(map).run(timeout, readwrite, count, select)
+        dispatch = _as_poll2_does if use_poll else _as_poll_does
+        event_loop_of(map).run(timeout, dispatch, count, select)
 
 
-def poll(timeout: float = 0.0, map: _Map | None = None) -> None:  # noqa: A002
+def poll(timeout: float = 0.0, map: _Map | None = None) -> None:
     """Make one pass with ``select()``."""
     if map is None:
-        map = socket_map  # noqa: A001
+        map = socket_map
     if not map:
         return
     readers, writers, watched = [], [], []
-    for fd, obj in list(map.items()):
+    for fd, obj in snapshot(map).items():
         is_reader, is_writer = _ask(obj)
         if is_reader:
             readers.append(fd)
@@ -192,25 +227,26 @@ def poll(timeout: float = 0.0, map: _Map | None = None) -> None:  # noqa: A002
     try:
         readers, writers, watched = select.select(readers, writers, watched, timeout)
     except OSError as error:
-        if error.args[0] != EINTR:
+        if _code(error) != EINTR:
             raise
         return
-    for fds, hand_over in ((readers, read), (writers, write), (watched, _exception)):
-        for fd in fds:
-            obj = map.get(fd)
-            if obj is not None:
-                hand_over(obj)
+    with _time_goes_on(map):
+        for fds, hand_over in ((readers, read), (writers, write), (watched, _exception)):
+            for fd in fds:
+                obj = map.get(fd)
+                if obj is not None:
+                    hand_over(obj)
 
 
-def poll2(timeout: float | None = 0.0, map: _Map | None = None) -> None:  # noqa: A002
+def poll2(timeout: float | None = 0.0, map: _Map | None = None) -> None:
     """Make one pass with ``poll()``."""
     if map is None:
-        map = socket_map  # noqa: A001
+        map = socket_map
     milliseconds = None if timeout is None else int(timeout * 1000)
     pollster = select.poll()
     if not map:
         return
-    for fd, obj in list(map.items()):
+    for fd, obj in snapshot(map).items():
         is_reader, is_writer = _ask(obj)
         flags = (READ | PRIORITY if is_reader else 0) | (WRITE if is_writer else 0)
         if flags:
@@ -218,16 +254,31 @@ def poll2(timeout: float | None = 0.0, map: _Map | None = None) -> None:  # noqa
     try:
         events = pollster.poll(milliseconds)
     except OSError as error:
-        if error.args[0] != EINTR:
+        if _code(error) != EINTR:
             raise
         events = []
-    for fd, flags in events:
-        obj = map.get(fd)
-        if obj is not None:
-            readwrite(obj, flags)
+    with _time_goes_on(map):
+        for fd, flags in events:
+            obj = map.get(fd)
+            if obj is not None:
+                readwrite(obj, flags)
 
 
 poll3 = poll2
+
+
+@contextlib.contextmanager
+def _time_goes_on(map: _Map) -> Iterator[None]:
+    """Keep clock and deadlines going for those of a map's objects that rely on its loop.
+
+    The programs that call :func:`poll` instead of :func:`loop` do not run it.
+    """
+    event_loop = find_event_loop(map)
+    if event_loop is not None:
+        event_loop.note_time()
+    yield
+    if event_loop is not None:
+        event_loop.tell_due()
 
 
 def _ask(obj: Any) -> tuple[bool, bool]:
@@ -256,7 +307,7 @@ def compact_traceback() -> tuple[tuple[str, str, str], type[BaseException], Base
     return frames[-1], kind, value, info
 
 
-def close_all(map: _Map | None = None, ignore_all: bool = False) -> None:  # noqa: A002
+def close_all(map: _Map | None = None, ignore_all: bool = False) -> None:
     """Close every object of a map, and empty it.
 
     Raises:
@@ -264,12 +315,12 @@ def close_all(map: _Map | None = None, ignore_all: bool = False) -> None:  # noq
             a descriptor is closed already is never an error.
     """
     if map is None:
-        map = socket_map  # noqa: A001
-    for obj in list(map.values()):
+        map = socket_map
+    for obj in snapshot(map).values():
         try:
             obj.close()
         except OSError as error:
-            if error.args[:1] != (EBADF,) and not ignore_all:
+            if _code(error) != EBADF and not ignore_all:
                 raise
         except _reraised_exceptions:
             raise
@@ -282,7 +333,7 @@ def close_all(map: _Map | None = None, ignore_all: bool = False) -> None:  # noq
 # -- dispatchers -----------------------------------------------------------------------
 
 
-class dispatcher:  # noqa: N801 - asyncore's name
+class dispatcher:
     """A socket in a map, and the methods that the loop calls on it.
 
     Threads: loop, but for ``close`` and ``handle_close`` of subclasses that say so.
@@ -301,8 +352,9 @@ class dispatcher:  # noqa: N801 - asyncore's name
     socket: Any
     _fileno: int | None
 
-    def __init__(self, sock: Any = None, map: _Map | None = None) -> None:  # noqa: A002
-        """
+    def __init__(self, sock: Any = None, map: _Map | None = None) -> None:
+        """Enter the map with a socket, if there is one.
+
         Args:
             sock: a socket to work on, or ``None``; made non-blocking.
             map: the map to stand in; ``None`` for the module's ``socket_map``.
@@ -323,34 +375,35 @@ class dispatcher:  # noqa: N801 - asyncore's name
             status.append("connected")
         if self.addr is not None:
             try:
-                status.append("{}:{}".format(*self.addr))
-            except (TypeError, IndexError):
+                status.append("%s:%d" % self.addr)
+            except TypeError:
                 status.append(repr(self.addr))
         return f"<{' '.join(status)} at {id(self):#x}>"
 
     __str__ = __repr__
 
-    def add_channel(self, map: _Map | None = None) -> None:  # noqa: A002
+    def add_channel(self, map: _Map | None = None) -> None:
         """Enter the map under the socket's number."""
         if map is None:
-            map = self._map  # noqa: A001
+            map = self._map
         assert self._fileno is not None
         map[self._fileno] = self
 
-    def del_channel(self, map: _Map | None = None) -> None:  # noqa: A002
+    def del_channel(self, map: _Map | None = None) -> None:
         """Leave the map; harmless when not in it."""
         fd = self._fileno
         if map is None:
-            map = self._map  # noqa: A001
+            map = self._map
         if fd is not None and map.get(fd) is self:
             # Another thread may be emptying the map.
             with contextlib.suppress(KeyError):
                 del map[fd]
+            event_loop = find_event_loop(map)
+            if event_loop is not None:
+                event_loop.note_left_threadsafe(fd)
         self._fileno = None
 
-    def create_socket(
-        self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM  # noqa: A002
-    ) -> None:
+    def create_socket(self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM) -> None:
         """Make a non-blocking socket and work on it.
 
         Raises:
@@ -361,7 +414,7 @@ class dispatcher:  # noqa: N801 - asyncore's name
         sock.setblocking(False)
         self.set_socket(sock)
 
-    def set_socket(self, sock: Any, map: _Map | None = None) -> None:  # noqa: A002
+    def set_socket(self, sock: Any, map: _Map | None = None) -> None:
         """Work on ``sock``, and enter the map."""
         self.socket = sock
         self._fileno = sock.fileno()
@@ -407,7 +460,7 @@ class dispatcher:  # noqa: N801 - asyncore's name
         except TypeError:
             return None
         except OSError as error:
-            if error.args[0] in (EWOULDBLOCK, EAGAIN, ECONNABORTED):
+            if _code(error) in (EWOULDBLOCK, EAGAIN, ECONNABORTED):
                 return None
             raise
         return conn, addr
@@ -421,7 +474,7 @@ class dispatcher:  # noqa: N801 - asyncore's name
         try:
             return self.socket.send(data)  # type: ignore[no-any-return]
         except OSError as error:
-            code = error.args[0]
+            code = _code(error)
             if code == EWOULDBLOCK:
                 return 0
             if code in _DISCONNECTED:
@@ -431,12 +484,15 @@ class dispatcher:  # noqa: N801 - asyncore's name
             raise
 
     def recv(self, buffer_size: int) -> bytes:
-        """Receive up to ``buffer_size`` bytes; at the end of the stream, and when the peer
-        is gone, close the object and return nothing."""
+        """Receive up to ``buffer_size`` bytes.
+
+        At the end of the stream, and when the peer is gone, close the object and return
+        nothing.
+        """
         try:
             data: bytes = self.socket.recv(buffer_size)
         except OSError as error:
-            if error.args[0] not in _DISCONNECTED:
+            if _code(error) not in _DISCONNECTED:
                 raise
             data = b""
         if not data:
@@ -455,7 +511,7 @@ class dispatcher:  # noqa: N801 - asyncore's name
             try:
                 sock.close()
             except OSError as error:
-                if error.args[0] not in (ENOTCONN, EBADF):
+                if _code(error) not in (ENOTCONN, EBADF):
                     raise
 
     # -- logging
@@ -464,7 +520,7 @@ class dispatcher:  # noqa: N801 - asyncore's name
         """Log at level DEBUG."""
         self.logger.log(logging.DEBUG, message)
 
-    def log_info(self, message: str, type: str = "info") -> None:  # noqa: A002
+    def log_info(self, message: str, type: str = "info") -> None:
         """Log at the level that ``type`` names: info, warning or error."""
         levels = {"warning": logging.WARNING, "error": logging.ERROR}
         self.logger.log(levels.get(type, logging.INFO), message)
@@ -518,7 +574,8 @@ class dispatcher:  # noqa: N801 - asyncore's name
         except Exception:  # noqa: BLE001 - a subclass's repr: anything
             representation = f"<__repr__(self) failed for object at {id(self):#x}>"
         self.log_info(
-            f"uncaptured python exception, closing channel {representation} ({kind}:{value} {info})",
+            f"uncaptured python exception, closing channel {representation} "
+            f"({kind}:{value} {info})",
             "error",
         )
         self.handle_close()
@@ -558,8 +615,11 @@ class dispatcher:  # noqa: N801 - asyncore's name
 
 if os.name == "posix":
 
-    class file_wrapper:  # noqa: N801 - asyncore's name
+    class file_wrapper:
         """A descriptor that looks like a socket; it is duplicated, not taken over."""
+
+        #: The duplicate; -1 when there is none (any more).
+        fd = -1
 
         def __init__(self, fd: int) -> None:
             self.fd = os.dup(fd)
@@ -597,11 +657,12 @@ if os.name == "posix":
             """Return the duplicate's number, -1 when closed."""
             return self.fd
 
-    class file_dispatcher(dispatcher):  # noqa: N801 - asyncore's name
+    class file_dispatcher(dispatcher):
         """A dispatcher on a pipe or another descriptor instead of a socket."""
 
-        def __init__(self, fd: Any, map: _Map | None = None) -> None:  # noqa: A002
-            """
+        def __init__(self, fd: Any, map: _Map | None = None) -> None:
+            """Enter the map with a duplicate of a descriptor, which is made non-blocking.
+
             Args:
                 fd: a descriptor, or an object with ``fileno()``.
                 map: as for :class:`dispatcher`.
@@ -610,8 +671,9 @@ if os.name == "posix":
             self.connected = True
             with contextlib.suppress(AttributeError):
                 fd = fd.fileno()
-            self.set_file(fd)
+            # First: when it fails, nothing has been made yet.
             os.set_blocking(fd, False)
+            self.set_file(fd)
 
         def set_file(self, fd: int) -> None:
             """Work on a duplicate of ``fd``, and enter the map."""

@@ -80,15 +80,20 @@ class ThreadedTaskDispatcher:
                 return
             try:
                 task.service()
-            except BaseException:  # noqa: BLE001 - the border that must survive anything
+            except BaseException:  # The border that must survive anything.
                 self.logger.exception("Exception when servicing %r", task)
             # An idle worker keeps nothing of its last request alive.
             del task
 
     def _next_task(self, thread_no: int, token: threading.Lock) -> Task | None:
         """Return the next task, waiting for it; ``None`` when the thread is to end."""
+        has_waited = False
         while True:
             with self.lock:
+                if has_waited:
+                    # Together with taking the task: whoever counts the idle and the
+                    # queued in between would count the task for nobody.
+                    self.active_count += 1
                 if self.stop_count > 0:
                     self._leave_locked(thread_no)
                     return None
@@ -97,14 +102,16 @@ class ThreadedTaskDispatcher:
                 self.active_count -= 1
                 self._idle.append(token)
             token.acquire()  # Released by whoever took it off the list.
-            with self.lock:
-                self.active_count += 1
+            has_waited = True
 
     def _leave_locked(self, thread_no: int) -> None:
         self.active_count -= 1
         self.stop_count -= 1
         self.threads.discard(thread_no)
-        self.thread_exit_cv.notify()
+        self.thread_exit_cv.notify_all()
+        if self.queue and self._idle:
+            # It was woken for a task, perhaps, and stops instead.
+            self._idle.pop().release()
 
     def set_thread_count(self, count: int) -> None:
         """Start threads, or ask some to stop, until ``count`` will be running.

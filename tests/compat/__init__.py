@@ -3,4 +3,4 @@
 import pytest
 
 # Its assertions are part of the tests, and count under ``python -O`` as well.
-pytest.register_assert_rewrite("tests.compat.live")
+pytest.register_assert_rewrite("tests.compat.live", "tests.integration.commands")

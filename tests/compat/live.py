@@ -53,9 +53,7 @@ class Gate:
         self.entered = threading.Semaphore(0)
         self.opened = threading.Event()
 
-    def __call__(
-        self, environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> list[bytes]:
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
         self.entered.release()
         self.opened.wait(PATIENCE)
         return hello(environ, start_response)

@@ -6,7 +6,7 @@ import importlib
 import logging
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,24 @@ import waitress
 from tests.compat.live import Running, mirror, request
 from waitress import create_server, runner
 
-MODULES = """
-    waitress waitress.__main__ waitress.adjustments waitress.buffers waitress.channel
-    waitress.compat waitress.parser waitress.proxy_headers waitress.receiver waitress.rfc7230
-    waitress.runner waitress.server waitress.task waitress.trigger waitress.utilities
-    waitress.wasyncore
-""".split()
+MODULES = [
+    "waitress",
+    "waitress.__main__",
+    "waitress.adjustments",
+    "waitress.buffers",
+    "waitress.channel",
+    "waitress.compat",
+    "waitress.parser",
+    "waitress.proxy_headers",
+    "waitress.receiver",
+    "waitress.rfc7230",
+    "waitress.runner",
+    "waitress.server",
+    "waitress.task",
+    "waitress.trigger",
+    "waitress.utilities",
+    "waitress.wasyncore",
+]
 
 
 class Recorder:
@@ -45,6 +57,15 @@ made: list[Recorder] = []
 @pytest.fixture(autouse=True)
 def fresh_records() -> None:
     made.clear()
+
+
+@pytest.fixture(autouse=True)
+def kept_log_level() -> Iterator[None]:
+    """Give the server's logger its level back: the command sets one where there is none."""
+    logger = logging.getLogger("waitress")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if "__main__" not in name])
@@ -121,7 +142,6 @@ def test_command_line_can_be_called_with_arguments(
     (tmp_path / "embedded_app.py").write_text("def app(environ, start_response): ...\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    monkeypatch.setattr(logging.getLogger("waitress"), "level", logging.WARNING)
     given: list[Any] = []
     status = runner.run(
         ["program", "--listen=127.0.0.1:0", "--threads=3", "embedded_app:app"],

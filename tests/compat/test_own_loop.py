@@ -152,9 +152,7 @@ def test_watcher_cuts_the_client_that_does_not_read(own_loop: OwnLoop) -> None:
 
 
 @pytest.mark.parametrize("attribute", ["will_close", "close_when_flushed"])
-def test_flag_set_from_outside_closes_an_idle_channel(
-    attribute: str, own_loop: OwnLoop
-) -> None:
+def test_flag_set_from_outside_closes_an_idle_channel(attribute: str, own_loop: OwnLoop) -> None:
     server = own_loop.serve(hello)
     with Wire(socket.create_connection(("127.0.0.1", int(server.effective_port)))) as wire:
         own_loop.while_client(wire.get)
@@ -363,9 +361,7 @@ def test_object_without_base_class_is_asked_again_in_each_pass(
     own_loop.until(lambda: seen.data == b"later")
 
 
-def test_error_of_an_object_is_its_own(
-    own_loop: OwnLoop, stranger: tuple[Stranger, int]
-) -> None:
+def test_error_of_an_object_is_its_own(own_loop: OwnLoop, stranger: tuple[Stranger, int]) -> None:
     server = own_loop.serve(hello)
     seen, writing = stranger
 

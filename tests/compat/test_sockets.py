@@ -193,9 +193,7 @@ def test_one_ready_made_socket_makes_an_ordinary_server(serve: Callable[..., Run
         assert wire.get().body == b"hello"
 
 
-def test_ready_made_unix_sockets_are_served(
-    serve: Callable[..., Running], tmp_path: Path
-) -> None:
+def test_ready_made_unix_sockets_are_served(serve: Callable[..., Running], tmp_path: Path) -> None:
     sockets = []
     for name in ("a", "b"):
         sockets.append(socket.socket(socket.AF_UNIX))
@@ -363,9 +361,7 @@ def test_dispatcher_of_the_caller_survives_a_bind_that_fails() -> None:
     dispatcher = ThreadedTaskDispatcher()
     dispatcher.set_thread_count(1)
     with busy_port() as busy, pytest.raises(OSError):
-        create_server(
-            hello, _dispatcher=dispatcher, host="127.0.0.1", port=busy.getsockname()[1]
-        )
+        create_server(hello, _dispatcher=dispatcher, host="127.0.0.1", port=busy.getsockname()[1])
     done = threading.Event()
 
     class Job:

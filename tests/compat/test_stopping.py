@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import select
 import socket
 import threading
 import time
@@ -113,7 +112,7 @@ class EditorServer(TcpWSGIServer):
     def run(self) -> None:
         try:
             super().run()
-        except (OSError, select.error):
+        except OSError:
             if self.task_dispatcher.threads:
                 raise
 

@@ -31,8 +31,14 @@ class Command:
     Warnings that name a file of the server's are errors: :meth:`end` looks for them.
     """
 
-    def __init__(self, arguments: Sequence[Any], directory: Path, **kw: Any) -> None:
-        environment = {**os.environ, "PYTHONPATH": SERVER_PATH, "PYTHONWARNINGS": "default"}
+    def __init__(
+        self, arguments: Sequence[Any], directory: Path, python_path: str = "", **kw: Any
+    ) -> None:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, [SERVER_PATH, python_path])),
+            "PYTHONWARNINGS": "default",
+        }
         self.process = subprocess.Popen(
             [str(each) for each in arguments],
             cwd=directory,
@@ -44,6 +50,7 @@ class Command:
             **kw,
         )
         self._lines: list[str] = []
+        self._ended = False
         self._more = threading.Condition()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -54,6 +61,9 @@ class Command:
             with self._more:
                 self._lines.append(line)
                 self._more.notify_all()
+        with self._more:
+            self._ended = True
+            self._more.notify_all()
 
     @property
     def output(self) -> str:
@@ -68,7 +78,7 @@ class Command:
             return list(re.finditer(pattern, "".join(self._lines)))
 
         with self._more:
-            self._more.wait_for(lambda: len(matches()) >= count, PATIENCE)
+            self._more.wait_for(lambda: self._ended or len(matches()) >= count, PATIENCE)
             found = matches()
         assert len(found) == count, f"{pattern!r} not found {count} times in:\n{self.output}"
         return found
@@ -96,4 +106,4 @@ class Command:
         assert self.process.stdout
         self._reader.join(PATIENCE)
         self.process.stdout.close()
-        assert not re.search(r"waitress/\w+\.py:\d+: \w*Warning", self.output)
+        assert re.findall(r"waitress/\w+\.py:\d+: \w*Warning.*", self.output) == []

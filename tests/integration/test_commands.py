@@ -80,9 +80,7 @@ def test_application_is_found_by_dotted_name(name: str, start_command: Start) ->
 
 
 def test_factory_is_called_when_asked(start_command: Start) -> None:
-    command = start_command(
-        *WAITRESS_SERVE, "--call", "--listen=127.0.0.1:0", "site_app:factory"
-    )
+    command = start_command(*WAITRESS_SERVE, "--call", "--listen=127.0.0.1:0", "site_app:factory")
     (address,) = command.await_addresses()
     assert fetch(address) == b"('', '/', 'http')"
 

@@ -198,7 +198,7 @@ def django_application() -> Any:
         return FileResponse(open(request.GET["path"], "rb"), as_attachment=True)
 
     def stream(request: Any) -> Any:
-        return StreamingHttpResponse((b"%d\n" % n for n in range(1000)))
+        return StreamingHttpResponse(b"%d\n" % n for n in range(1000))
 
     def broken(request: Any) -> Any:
         raise LookupError("on purpose")
@@ -231,9 +231,7 @@ def django_application() -> Any:
     return WSGIHandler()
 
 
-def test_django_pages_and_cookies(
-    serve: Serve, session: Any, django_application: Any
-) -> None:
+def test_django_pages_and_cookies(serve: Serve, session: Any, django_application: Any) -> None:
     running = serve(django_application)
     answer = session.get(url_of(running, "/"))
     assert answer.text == f"GET 127.0.0.1:{running.port} /"
@@ -267,9 +265,7 @@ def test_django_sends_and_closes_files(
         assert "attachment" in answer.headers["Content-Disposition"]
 
 
-def test_django_streams_compressed(
-    serve: Serve, session: Any, django_application: Any
-) -> None:
+def test_django_streams_compressed(serve: Serve, session: Any, django_application: Any) -> None:
     running = serve(django_application)
     answer = session.get(url_of(running, "/stream"))
     assert answer.headers["Content-Encoding"] == "gzip"
@@ -322,9 +318,7 @@ def bottle_application(file: Path) -> Any:
     return app
 
 
-def test_bottle_pages_files_streams_and_uploads(
-    serve: Serve, session: Any, file: Path
-) -> None:
+def test_bottle_pages_files_streams_and_uploads(serve: Serve, session: Any, file: Path) -> None:
     running = serve(bottle_application(file))
     assert session.get(url_of(running, "/hello/world")).text == "Hello world!"
     assert session.get(url_of(running, "/missing")).status_code == 404
@@ -399,9 +393,7 @@ def pyramid_application(file: Path) -> Any:
     return config.make_wsgi_app()
 
 
-def test_pyramid_pages_files_and_streams(
-    serve: Serve, session: Any, file: Path
-) -> None:
+def test_pyramid_pages_files_and_streams(serve: Serve, session: Any, file: Path) -> None:
     running = serve(pyramid_application(file), url_scheme="https")
     assert session.get(url_of(running, "/greet/w%C3%B6rld")).json() == {
         "greeting": "wörld",

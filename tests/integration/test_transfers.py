@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import random
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -251,26 +251,23 @@ def test_reader_of_a_pipe_is_sent_in_chunks(serve: Serve) -> None:
     assert pipe.closed.wait(PATIENCE)
 
 
-def test_file_that_shrinks_while_it_is_sent_cuts_the_response(serve: Serve) -> None:
-    file = tempfile.TemporaryFile()
-    for _ in range(64):
-        file.write(BLOCK)
-    file.seek(0)
+def test_file_that_shrinks_while_it_is_sent_cuts_the_response(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "shrinking"
+    path.write_bytes(BLOCK * 64)
 
     def application(environ: dict[str, Any], start_response: Any) -> Any:
         start_response("200 OK", [("Content-Length", str(64 * MEGABYTE))])
-        return environ["wsgi.file_wrapper"](file)
+        return environ["wsgi.file_wrapper"](path.open("rb"))
 
     running = serve(application)
     with running.connect() as wire:
         wire.send(request("GET", "/"))
         assert b"200 OK" in read_head(wire)
-        running.call_in_loop(lambda: file.truncate(0))
+        running.call_in_loop(lambda: os.truncate(path, 0))
         assert len(wire.read_to_end()) < 64 * MEGABYTE
     with running.connect() as wire:
         wire.send(b"BAD\r\n\r\n")
         assert wire.read_answer().status == 400
-    file.close()
 
 
 # -- streaming -----------------------------------------------------------------------

@@ -1,0 +1,144 @@
+"""Peers by their addresses: which are trusted, and which count as one client.
+
+Owns how addresses are compared: by value, not by spelling, and an IPv4 address that is
+told in the form of IPv6 (RFC 4291, 2.5.5.2) as the IPv4 address that it is. Knows nothing
+of sockets, requests or settings.
+
+:mod:`ipaddress` is imported when an address has to be understood. Most servers trust
+nobody, or one IPv4 address, and never need it.
+
+Row 0: imports nothing of the package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+
+__all__ = ["Trusted", "TrustedPeers", "client_group", "read_address", "split_trusted"]
+
+#: How trusted peers are told, see :class:`TrustedPeers`.
+Trusted = str | Collection[object] | None
+
+#: Stands for every peer.
+EVERYONE = "*"
+#: Stands for the peers at unix sockets, which have no address.
+UNIX_PEER = "localhost"
+
+#: Most peers whose answer is kept; it is clients who choose their addresses.
+_MOST_KEPT = 1024
+
+
+class TrustedPeers:
+    """The peers that are believed; ask with ``in``.
+
+    Args:
+        trusted: IP addresses and ranges of them in CIDR notation, in one text between
+            blanks or commas, or as a list, tuple or set; ``*`` for every peer;
+            ``localhost`` for the peers at unix sockets; None for nobody.
+
+    One word alone may be any text, and is then compared as it stands: subclasses of the
+    server tell peers as they like. Of several words each must be understood.
+
+    Raises:
+        ValueError: a range is malformed, or has bits set behind its prefix; one of
+            several words is no address.
+
+    Threads: any. It never changes; the answers kept stand under a lock of their own.
+    """
+
+    def __init__(self, trusted: Trusted) -> None:
+        words = split_trusted(trusted)
+        # Both as written and as the system writes them.
+        exact = set(words)
+        self._networks = [_read_network(word) for word in words if "/" in word]
+        for word in words:
+            if "/" not in word and word not in (EVERYONE, UNIX_PEER):
+                exact |= _spellings(word, is_alone=len(words) == 1)
+        self._exact = frozenset(exact)
+        self._is_everyone = EVERYONE in exact
+        self._is_known_by_value = lru_cache(_MOST_KEPT)(self._find)
+
+    def __bool__(self) -> bool:
+        """Whether anybody is trusted."""
+        return bool(self._exact)
+
+    def __contains__(self, peer: str) -> bool:
+        if self._is_everyone or peer in self._exact:
+            return True
+        # There is one way only to write an IPv4 address.
+        return bool(self._networks or ":" in peer) and self._is_known_by_value(peer)
+
+    def _find(self, peer: str) -> bool:
+        address = read_address(peer)
+        if address is None:
+            return False
+        return str(address) in self._exact or any(address in net for net in self._networks)
+
+
+def split_trusted(trusted: Trusted) -> list[str]:
+    """Split a list of peers, one text or several, at white space and commas.
+
+    Besides texts there may be objects of :mod:`ipaddress`, alone or among the several.
+    """
+    # Not whatever is iterable: a network is, over each of its addresses.
+    is_several = isinstance(trusted, (list, tuple, set, frozenset))
+    texts: Iterable[object] = trusted if is_several else (trusted or "",)
+    return [word for text in texts for word in str(text).replace(",", " ").split()]
+
+
+def _spellings(word: str, is_alone: bool) -> set[str]:
+    if is_alone and ":" not in word:
+        return {word}
+    address = read_address(word)
+    if address is not None:
+        return {str(address)}
+    if is_alone:
+        return {word}
+    raise ValueError(f"{word!r} is neither an IP address nor a range of them")
+
+
+def read_address(text: str) -> IPv4Address | IPv6Address | None:
+    """Return the address that a text means; None if it means none.
+
+    An IPv6 address that stands for an IPv4 one is returned as the latter.
+    """
+    from ipaddress import ip_address
+
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+#: In IPv6 it holds the IPv4 addresses (RFC 4291, 2.5.5.2).
+_MAPPED_PREFIX = "::ffff:0:0/96"
+
+
+def _read_network(text: str) -> IPv4Network | IPv6Network:
+    from ipaddress import IPv4Network, IPv6Network, ip_network
+
+    network = ip_network(text)
+    if isinstance(network, IPv6Network) and network.subnet_of(IPv6Network(_MAPPED_PREFIX)):
+        first = int(network.network_address) & 0xFFFFFFFF
+        return IPv4Network((first, network.prefixlen - 96))
+    return network
+
+
+def client_group(host: str) -> str:
+    """Return what is the same for all addresses that one client can choose from.
+
+    That is an IPv4 address itself, and of an IPv6 address the first 64 bits: the network
+    that even a single subscriber is given (RFC 6177, 2). Any other text is its own group.
+    """
+    if ":" not in host:
+        return host
+    address = read_address(host)
+    if address is None:
+        return host
+    return str(address) if address.version == 4 else f"{address.packed[:8].hex(':', 2)}::/64"
