@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pkgutil
 from importlib.metadata import version as installed_version
+from typing import Any
 
 project = "waitress"
 author = "The waitress contributors"
@@ -14,15 +16,6 @@ extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 
 nitpicky = True
-# What the standard library documents is named, not linked: the manual is built without a network.
-nitpick_ignore_regex = [
-    (r"py:.*", r"(socket|logging|threading|collections|typing|types|io|pkgutil|getopt)(\..*)?"),
-    (
-        r"py:(class|exc|obj|data)",
-        r"(int|float|str|bytes|bool|list|dict|tuple|set|None|True|False|object)",
-    ),
-    (r"py:(class|exc)", r"(ValueError|TypeError|OSError|RuntimeError|AssertionError|Exception)"),
-]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
@@ -33,3 +26,26 @@ html_theme = "furo"
 html_title = f"waitress {release}"
 html_show_sourcelink = False
 html_copy_source = False
+
+
+def plain_if_it_exists(app: Any, env: Any, node: Any, content: Any) -> Any:
+    """Show a reference to Python that this manual has no entry for without a link.
+
+    Only if there is something of that name: the standard library is not linked, since the
+    manual is built without a network, and most internals have no entry. A reference to
+    what does not exist stays an error.
+    """
+    if node.get("refdomain") != "py":
+        return None
+    target, module, cls = node["reftarget"], node.get("py:module"), node.get("py:class")
+    for name in (target, f"builtins.{target}", f"{module}.{target}", f"{module}.{cls}.{target}"):
+        try:
+            pkgutil.resolve_name(name)
+        except (ValueError, ImportError, AttributeError):
+            continue
+        return content
+    return None
+
+
+def setup(app: Any) -> None:
+    app.connect("missing-reference", plain_if_it_exists)

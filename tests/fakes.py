@@ -184,6 +184,7 @@ class FakeSocket:
 
     def _be_reset(self) -> None:
         if not self._is_closed and not self._is_reset:
+            self.network.activity += 1
             self._is_reset = True
             self._error = errno.ECONNRESET
             self.incoming.data.clear()
@@ -373,7 +374,7 @@ class FakePoller:
             network.wait(timeout)
             events = self._ready()
         network.last_events = len(events)
-        while network.after_poll:
+        for _ in range(len(network.after_poll)):
             network.after_poll.popleft()()
         return events
 

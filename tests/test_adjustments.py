@@ -22,6 +22,7 @@ from waitress.adjustments import (
     Section,
     Setting,
     as_socket_list,
+    as_trusted_proxy,
     asbool,
     aslist,
     aslist_cronly,
@@ -146,6 +147,24 @@ class TestConverters:
         with socket.socket() as first, socket.socket() as second:
             assert as_socket_list([first, "x", second, None]) == [first, second]
 
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            (None, None),
+            ("", None),
+            (" ", None),
+            ([], None),
+            ("*", "*"),
+            ("localhost", "localhost"),
+            ("192.0.2.1", "192.0.2.1"),
+            ("proxy.example", "proxy.example"),
+            ("10.0.0.0/8,::1\n192.0.2.1", "10.0.0.0/8 ::1 192.0.2.1"),
+            (["10.0.0.0/8", "::1"], "10.0.0.0/8 ::1"),
+        ],
+    )
+    def test_as_trusted_proxy_is_one_text(self, value: Any, expected: str | None) -> None:
+        assert as_trusted_proxy(value) == expected
+
 
 class TestTable:
     def test_names_every_known_proxy_header(self) -> None:
@@ -179,8 +198,10 @@ class TestTable:
             "server_name",
         ]
         assert names[34:] == [
+            "proxy_protocol",
             "spool_dir",
             "spool_limit",
+            "connection_limit_per_ip",
             "header_timeout",
             "body_timeout",
             "body_min_rate",
@@ -216,6 +237,12 @@ class TestTable:
             ("channel_request_lookahead", "--channel-request-lookahead=INT", "0 requests"),
             ("trusted_proxy_headers", "--trusted-proxy-headers=LIST", "none"),
             ("trusted_proxy_count", "--trusted-proxy-count=INT", "1 proxy"),
+            ("proxy_protocol", "--[no-]proxy-protocol", "off"),
+            (
+                "connection_limit_per_ip",
+                "--connection-limit-per-ip=INT",
+                "0 (no limit)",
+            ),
         ],
     )
     def test_renders_option_and_default(self, name: str, option: str, default: str) -> None:
@@ -264,6 +291,7 @@ class TestDefaults:
         assert (adj.send_timeout, adj.linger_timeout) == (120, 30)
         assert (adj.require_host, adj.max_request_header_fields) == (True, 200)
         assert (adj.spool_dir, adj.spool_limit) == (None, None)
+        assert (adj.proxy_protocol, adj.connection_limit_per_ip) == (False, 0)
 
     def test_of_the_connection_limit_can_be_told_from_the_same_number(self) -> None:
         assert Adjustments().connection_limit == 1000
@@ -311,7 +339,8 @@ class TestConversion:
             ipv4="true",
             ipv6="no",
             threads="5",
-            trusted_proxy="192.0.2.1",
+            trusted_proxy="192.0.2.1, 10.0.0.0/8",
+            proxy_protocol="yes",
             trusted_proxy_headers="X-Forwarded-For x-forwarded-host",
             trusted_proxy_count="2",
             log_untrusted_proxy_headers="on",
@@ -324,6 +353,7 @@ class TestConversion:
             outbuf_high_watermark="410",
             inbuf_overflow="500",
             connection_limit="1000",
+            connection_limit_per_ip="20",
             cleanup_interval="1100",
             channel_timeout="1200.5",
             log_socket_errors="false",
@@ -349,7 +379,8 @@ class TestConversion:
         assert addresses(adj) == [("127.0.0.1", 8081)]
         assert (adj.host, adj.port) == ("127.0.0.1", 8081)
         assert (adj.ipv4, adj.ipv6, adj.threads) == (True, False, 5)
-        assert adj.trusted_proxy == "192.0.2.1"
+        assert adj.trusted_proxy == "192.0.2.1 10.0.0.0/8"
+        assert (adj.proxy_protocol, adj.connection_limit_per_ip) == (True, 20)
         assert adj.trusted_proxy_headers == {"x-forwarded-for", "x-forwarded-host"}
         assert adj.trusted_proxy_count == 2
         assert (adj.log_untrusted_proxy_headers, adj.clear_untrusted_proxy_headers) == (True, False)
@@ -403,6 +434,19 @@ class TestConversion:
                 '(unix_socket_perms=600; allowed: octal digits as text, such as "600")',
             ),
             (
+                {"trusted_proxy": "10.0.0.1/8"},
+                ValueError,
+                "10.0.0.1/8 has host bits set (trusted_proxy='10.0.0.1/8'; "
+                "allowed: IP addresses and CIDR ranges, between blanks or commas; *; localhost)",
+            ),
+            (
+                {"trusted_proxy": ["::1", "192.0.2.300"]},
+                ValueError,
+                "'192.0.2.300' is neither an IP address nor a range of them "
+                "(trusted_proxy=['::1', '192.0.2.300']; "
+                "allowed: IP addresses and CIDR ranges, between blanks or commas; *; localhost)",
+            ),
+            (
                 {"url_prefix": None},
                 TypeError,
                 "'NoneType' object has no attribute 'strip' (url_prefix=None; allowed: any text)",
@@ -442,6 +486,7 @@ class TestRanges:
             ("inbuf_overflow", -1),
             ("spool_limit", -1),
             ("connection_limit", 0),
+            ("connection_limit_per_ip", -1),
             ("cleanup_interval", -1),
             ("channel_timeout", -0.5),
             ("channel_timeout", math.nan),
@@ -487,6 +532,7 @@ class TestRanges:
             ("spool_limit", 0),
             ("spool_limit", None),
             ("connection_limit", 1),
+            ("connection_limit_per_ip", 0),
             ("cleanup_interval", 0),
             ("channel_timeout", 0),
             ("header_timeout", 0),
@@ -592,6 +638,24 @@ class TestProxyTrust:
             match=r"^trusted_proxy_headers has no meaning without setting trusted_proxy$",
         ):
             Adjustments(trusted_proxy_headers="forwarded")
+
+    def test_the_proxy_protocol_needs_a_proxy(self) -> None:
+        with pytest.raises(
+            ValueError, match=r"^proxy_protocol has no meaning without setting trusted_proxy$"
+        ):
+            Adjustments(proxy_protocol=True)
+
+    def test_the_proxy_protocol_may_be_off_without_a_proxy(self) -> None:
+        assert Adjustments(proxy_protocol="no").proxy_protocol is False
+
+    def test_the_proxy_protocol_makes_no_headers_trusted(self) -> None:
+        """They would be those of the proxy's clients."""
+        adj = Adjustments(trusted_proxy="192.0.2.1", proxy_protocol=True)
+        assert adj.trusted_proxy_headers == set()
+        adj = Adjustments(
+            trusted_proxy="*", proxy_protocol=True, trusted_proxy_headers="x-forwarded-for"
+        )
+        assert adj.trusted_proxy_headers == {"x-forwarded-for"}
 
     def test_no_headers_need_no_proxy(self) -> None:
         assert Adjustments(trusted_proxy_headers="").trusted_proxy_headers == set()

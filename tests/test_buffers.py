@@ -116,6 +116,14 @@ def test_prune_lets_go_of_what_was_read_and_is_ready_to_read_the_rest(buffer):
     assert (buffer.remain, buffer.get()) == (4, b"cdef")
 
 
+def test_prune_keeps_all_bytes_of_what_was_not_read(buffer):
+    buffer.append(b"abc")
+    old = buffer.getfile()
+    buffer.prune()
+    assert old.closed
+    assert buffer.get() == b"abc"
+
+
 def test_prune_keeps_an_empty_file_and_replaces_an_exhausted_one(buffer):
     fresh = buffer.getfile()
     buffer.prune()
@@ -177,14 +185,21 @@ def test_a_temporary_file_is_made_where_it_is_told_to(tmp_path):
     buffer.close()
 
 
-def test_what_is_appended_to_a_temporary_file_is_in_the_descriptor_at_once():
+class LazyFile(io.BytesIO):
+    """A file that writes nothing through before it is told to."""
+
+    written_through = b""
+
+    def flush(self):
+        self.written_through = self.getvalue()
+
+
+def test_what_is_appended_to_a_temporary_file_is_in_the_descriptor_at_once(monkeypatch):
+    monkeypatch.setattr(tempfile, "TemporaryFile", lambda *args, **kw: LazyFile())
     buffer = TempfileBasedBuffer()
     buffer.append(b"abc")
-    assert os.fstat(buffer.getfile().fileno()).st_size == 3
-    copy = TempfileBasedBuffer(buffer)
-    assert os.fstat(copy.getfile().fileno()).st_size == 3
-    buffer.close()
-    copy.close()
+    assert buffer.getfile().written_through == b"abc"
+    assert TempfileBasedBuffer(buffer).getfile().written_through == b"abc"
 
 
 def test_a_temporary_file_that_cannot_take_the_copy_is_closed(monkeypatch):
@@ -241,6 +256,7 @@ def test_seekable_is_what_says_so_or_has_the_methods():
     assert not _is_seekable(Unseekable())
     assert _is_seekable(Plain(seek=1, tell=1))
     assert not _is_seekable(Plain(seek=1))
+    assert not _is_seekable(Plain(tell=1))
     assert not _is_seekable(Plain(seekable=lambda: False, seek=1, tell=1))
 
 
@@ -379,7 +395,9 @@ def test_more_goes_to_memory_and_then_to_a_temporary_file(overflowable):
     buffer.append(b"z")
     assert buffer.overflowed
     assert isinstance(buffer.buf, TempfileBasedBuffer)
+    large = buffer.buf
     buffer.append(b"!")
+    assert buffer.buf is large
     assert buffer.__len__() == STRBUF_LIMIT * 2 + 1
     assert buffer.get() == piece + b"y" + piece + b"z!"
 
@@ -450,7 +468,9 @@ def test_pruning_returns_to_memory_when_little_is_left(overflowable):
     buffer = overflowable(STRBUF_LIMIT)
     buffer.append(b"x" * STRBUF_LIMIT + b"abc")
     buffer.skip(1)
+    unpruned = buffer.getfile()
     buffer.prune()
+    assert unpruned.closed
     assert buffer.overflowed
     buffer.skip(STRBUF_LIMIT - 1)
     large = buffer.getfile()
@@ -458,7 +478,9 @@ def test_pruning_returns_to_memory_when_little_is_left(overflowable):
     assert not buffer.overflowed
     assert large.closed
     assert buffer.get() == b"abc"
+    small = buffer.buf
     buffer.prune()
+    assert buffer.buf is small
     assert buffer.get() == b"abc"
 
 

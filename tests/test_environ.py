@@ -151,3 +151,12 @@ def test_memory_of_names_and_servers_is_bounded():
         assert environ[f"HTTP_{name}"] == "v"
     assert len(environ_module._environ_keys) <= 512
     assert len(environ_module._server_parts) <= 512
+
+
+def test_names_and_servers_are_remembered():
+    environ_module._environ_keys.clear()
+    environ_module._server_parts.clear()
+    build(Request(headers={"X_A": "1", "CONTENT_TYPE": "2"}))
+    build(Request(headers={}), server_port=1)
+    assert environ_module._environ_keys == {"X_A": "HTTP_X_A", "CONTENT_TYPE": "CONTENT_TYPE"}
+    assert len(environ_module._server_parts) == 2

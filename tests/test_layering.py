@@ -21,10 +21,10 @@ PACKAGE = ROOT / "waitress"
 ROWS: tuple[tuple[str, ...], ...] = (
     (
         *("rfc7230", "compat", "buffers", "clients", "deadlines"),
-        *("observer", "pollers", "request_queue", "spool", "tcp"),
+        *("observer", "peers", "pollers", "request_queue", "spool", "tcp"),
     ),
-    ("utilities", "eventloop"),
-    ("receiver", "response", "proxy_headers", "wasyncore"),
+    ("utilities", "eventloop", "rejects"),
+    ("receiver", "response", "proxy_headers", "proxy_protocol", "wasyncore"),
     ("adjustments", "trigger", "parser", "outbound"),
     ("environ", "workers"),
     ("task",),
@@ -38,7 +38,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
 ROW_OF = {module: number for number, row in enumerate(ROWS) for module in row}
 
 # Modules that may not know of I/O, threads or the time: all they need is handed to them.
-PURE = ("rfc7230", "receiver", "response", "parser", "environ")
+PURE = ("rfc7230", "peers", "proxy_protocol", "receiver", "response", "parser", "environ")
 IMPURE = {"socket", "select", "selectors", "threading", "time"}
 
 

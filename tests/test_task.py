@@ -229,6 +229,7 @@ def test_names_that_users_import_from_here_are_here():
         ("2.0", "1.0"),
         ("8.4", "1.0"),
         ("1.", "1.0"),
+        ("1.x", "1.0"),
     ],
 )
 def test_answers_are_given_in_the_highest_version_both_sides_speak(asked, answered):
@@ -410,15 +411,15 @@ def test_an_only_chunk_that_is_empty_is_a_length_of_zero(result):
     assert "Transfer-Encoding" not in response.headers
 
 
+class One(Iterable):
+    """An iterable that says that it has one chunk."""
+
+    def __len__(self):
+        return 1
+
+
 def test_anything_with_a_length_of_one_counts_as_an_only_chunk():
-    class One:
-        def __len__(self):
-            return 1
-
-        def __iter__(self):
-            return iter([b"abc"])
-
-    assert answer(respond(One())).headers["Content-Length"] == "3"
+    assert answer(respond(One(b"abc"))).headers["Content-Length"] == "3"
 
 
 @pytest.mark.parametrize("result", [[b"a", b"", b"b"], (b"a", b"b"), iter([b"a", b"", b"b"])])
@@ -568,7 +569,7 @@ def test_never_more_bytes_leave_than_promised(result):
     assert task.content_bytes_written == 2
 
 
-@pytest.mark.parametrize("result", [[b"abc"], [b"ab", b"c"], iter([b"abc"])])
+@pytest.mark.parametrize("result", [[b"abc"], [b"ab", b"c"], iter([b"abc"]), One(b"abc")])
 def test_fewer_bytes_than_promised_end_the_connection(result):
     """Proves R9, the half about too few bytes."""
     task = serve(respond(result, [("Content-Length", "5")]))
@@ -629,10 +630,6 @@ def test_a_chunk_returned_after_write_is_not_taken_for_the_whole_body():
 
 
 def test_an_iterable_of_one_returned_after_write_is_not_taken_for_the_whole_body():
-    class One(Iterable):
-        def __len__(self):
-            return 1
-
     task = serve(respond(lambda write: write(b"abc") or One(b"d")))
     assert Response(task).body == b"3\r\nabc\r\n1\r\nd\r\n0\r\n\r\n"
 
@@ -676,9 +673,10 @@ def test_bytes_of_a_subclass_are_sent_by_their_content_whatever_they_say():
 # Hand-over to the channel
 
 
-def test_head_and_body_are_handed_over_together():
+@pytest.mark.parametrize("result", [[b"abc"], (b"abc",)])
+def test_head_and_body_are_handed_over_together(result):
     """Proves T6 for the task's side."""
-    task = serve(respond([b"abc"]))
+    task = serve(respond(result))
     ((parts, last),) = task.channel.handed
     assert len(parts) == 1
     assert last
@@ -807,10 +805,14 @@ def test_what_cannot_be_sent_is_refused_and_starts_nothing(status, headers, erro
     assert b"X-Good" not in task.channel.sent()
 
 
+class CauseError(KeyError):
+    """Can be referred to weakly, as an exception that is built in cannot."""
+
+
 def exc_info():
     try:
-        raise KeyError("the cause")
-    except KeyError:
+        raise CauseError("the cause")
+    except CauseError:
         return sys.exc_info()
 
 
@@ -829,6 +831,34 @@ def test_an_error_that_comes_too_late_is_raised_again():
         task.start_response("500 Sorry", [], info)
     assert caught.value is info[1]
     assert task.status == "200 OK"
+
+
+def test_an_error_raised_again_is_held_by_nobody():
+    def raise_late(task):
+        info = exc_info()
+        error = weakref.ref(info[1])
+        try:
+            task.start_response("500 Sorry", [], info)
+        except KeyError:
+            del info
+        return error
+
+    task = start("200 OK", [])
+    task.write(b"abc")
+    gc.collect()
+    gc.disable()
+    try:
+        assert raise_late(task)() is None
+    finally:
+        gc.enable()
+
+
+def test_an_error_whose_replacement_is_refused_leaves_nothing_started():
+    task = start("200 OK", [])
+    with pytest.raises(ValueError):
+        task.start_response("500 Sorry", [("X", "a\r\nb")], exc_info())
+    with pytest.raises(RuntimeError, match="start_response was not called"):
+        task.write(b"abc")
 
 
 def test_only_the_value_of_the_error_is_looked_at():

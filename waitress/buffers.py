@@ -141,7 +141,7 @@ class FileBasedBuffer:
         one is closed. An empty file is left as it is.
         """
         old = self.file
-        if self.remain == 0 and _is_empty(old):
+        if _is_empty(old):
             return
         new = self.newfile()
         read_position = old.tell()

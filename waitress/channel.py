@@ -190,7 +190,8 @@ class HTTPChannel(wasyncore.dispatcher):
         self.addr = addr
         self.channel_id = next(_channel_ids)
         self.observer: Observer = getattr(server, "observer", NO_OBSERVER)
-        self.clients: Clients = getattr(server, "clients", None) or Clients()
+        clients = getattr(server, "clients", None)
+        self.clients: Clients = Clients() if clients is None else clients
         self._spool: SpoolBudget = getattr(server, "spool", None) or SpoolBudget(
             default_spool_limit(getattr(adj, "spool_dir", None))
         )
@@ -725,7 +726,7 @@ class HTTPChannel(wasyncore.dispatcher):
         if self._has_progressed():
             self._progress_at = now
         if self.outbound.worker_is_waiting:
-            self.clients.relieve_spool(now)
+            self.clients.relieve_spool(now, self)
         if self.state is _CLOSED:
             return
         if now >= self._progress_at + self._send_timeout():
@@ -753,8 +754,8 @@ class HTTPChannel(wasyncore.dispatcher):
         return self._progress_at if self.phase is _IDLE else inf
 
     def stalled_since(self, now: float) -> float:
-        """Return since when unsent bytes have waited without progress, else ``inf``."""
-        if self.phase is not _SEND:
+        """Return since when spooled bytes have waited without progress, else ``inf``."""
+        if self.phase is not _SEND or not self.outbound.holds_spool:
             return inf
         if self._has_progressed():
             self._progress_at = now

@@ -34,7 +34,7 @@ class Client(Protocol):
         """Return since when the connection has been idle; ``inf`` when it is not."""
 
     def stalled_since(self, now: float) -> float:
-        """Return since when unsent bytes have waited without progress, else ``inf``."""
+        """Return since when spooled bytes have waited without progress, else ``inf``."""
 
     def give_up_head(self) -> None:
         """Refuse the head being received and close."""
@@ -94,9 +94,15 @@ class Clients:
                 return True
         return False
 
-    def relieve_spool(self, now: float) -> bool:
-        """Cut the reader that has stalled longest; say whether one had stalled."""
-        channel, since = self._oldest(lambda client: client.stalled_since(now))
+    def relieve_spool(self, now: float, asking: Any) -> bool:
+        """Cut the reader that has stalled longest; say whether one had stalled.
+
+        The channel whose worker asks is spared: how long its own reader may rest while
+        the worker waits is for its deadline to say.
+        """
+        channel, since = self._oldest(
+            lambda client: inf if client is asking else client.stalled_since(now)
+        )
         if now - since < STALLED_SECONDS:
             return False
         channel.cut("the spool is full and this reader has stalled longest")

@@ -248,10 +248,13 @@ class EventLoop:
         open: when it was closed first, but lives on as a duplicate (in a child process,
         say), the system goes on to report it and knows no way to stop that.
         """
-        if self.is_current_thread():
-            self._unwatch(fd)
-        else:
+        if not self.is_current_thread():
             self._left.add(fd)
+            return
+        self._unwatch(fd)
+        if self._thread_id is None and not self.map:
+            # No run is going to end, and to clean up behind it.
+            self._release_poller()
 
     # -- loop's thread: for native objects -------------------------------------------
 

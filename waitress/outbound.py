@@ -206,6 +206,12 @@ class OutboundBuffer:
         """The stores that hold the unsent bytes, for those who look from outside."""
         return tuple(self._segments)
 
+    @property
+    def holds_spool(self) -> bool:
+        """Whether unsent bytes lie in temporary files."""
+        with self._lock:
+            return any(isinstance(segment, _SpoolSegment) for segment in self._segments)
+
     # -- appending: the worker, or the loop while there is none ----------------------
 
     def append(

@@ -4,20 +4,21 @@ Owns how addresses are compared: by value, not by spelling, and an IPv4 address 
 told in the form of IPv6 (RFC 4291, 2.5.5.2) as the IPv4 address that it is. Knows nothing
 of sockets, requests or settings.
 
-:mod:`ipaddress` is imported when an address has to be understood. Most servers trust
-nobody, or one IPv4 address, and never need it.
-
 Row 0: imports nothing of the package.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from functools import lru_cache
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+)
 
 __all__ = ["Trusted", "TrustedPeers", "client_group", "read_address", "split_trusted"]
 
@@ -28,6 +29,9 @@ Trusted = str | Collection[object] | None
 EVERYONE = "*"
 #: Stands for the peers at unix sockets, which have no address.
 UNIX_PEER = "localhost"
+
+#: What holds the IPv4 addresses in IPv6 (RFC 4291, 2.5.5.2).
+_MAPPED = IPv6Network("::ffff:0:0/96")
 
 #: Most peers whose answer is kept; it is clients who choose their addresses.
 _MOST_KEPT = 1024
@@ -58,7 +62,7 @@ class TrustedPeers:
         self._networks = [_read_network(word) for word in words if "/" in word]
         for word in words:
             if "/" not in word and word not in (EVERYONE, UNIX_PEER):
-                exact |= _spellings(word, is_alone=len(words) == 1)
+                exact.add(_normal_form(word, is_alone=len(words) == 1))
         self._exact = frozenset(exact)
         self._is_everyone = EVERYONE in exact
         self._is_known_by_value = lru_cache(_MOST_KEPT)(self._find)
@@ -67,11 +71,12 @@ class TrustedPeers:
         """Whether anybody is trusted."""
         return bool(self._exact)
 
-    def __contains__(self, peer: str) -> bool:
+    def __contains__(self, peer: object) -> bool:
         if self._is_everyone or peer in self._exact:
             return True
         # There is one way only to write an IPv4 address.
-        return bool(self._networks or ":" in peer) and self._is_known_by_value(peer)
+        is_worth_reading = isinstance(peer, str) and (self._networks or ":" in peer)
+        return bool(is_worth_reading) and self._is_known_by_value(peer)
 
     def _find(self, peer: str) -> bool:
         address = read_address(peer)
@@ -86,19 +91,17 @@ def split_trusted(trusted: Trusted) -> list[str]:
     Besides texts there may be objects of :mod:`ipaddress`, alone or among the several.
     """
     # Not whatever is iterable: a network is, over each of its addresses.
-    is_several = isinstance(trusted, (list, tuple, set, frozenset))
-    texts: Iterable[object] = trusted if is_several else (trusted or "",)
-    return [word for text in texts for word in str(text).replace(",", " ").split()]
+    if not isinstance(trusted, (list, tuple, set, frozenset)):
+        trusted = (trusted or "",)
+    return [word for text in trusted for word in str(text).replace(",", " ").split()]
 
 
-def _spellings(word: str, is_alone: bool) -> set[str]:
-    if is_alone and ":" not in word:
-        return {word}
+def _normal_form(word: str, is_alone: bool) -> str:
     address = read_address(word)
     if address is not None:
-        return {str(address)}
+        return str(address)
     if is_alone:
-        return {word}
+        return word
     raise ValueError(f"{word!r} is neither an IP address nor a range of them")
 
 
@@ -107,8 +110,6 @@ def read_address(text: str) -> IPv4Address | IPv6Address | None:
 
     An IPv6 address that stands for an IPv4 one is returned as the latter.
     """
-    from ipaddress import ip_address
-
     try:
         address = ip_address(text)
     except ValueError:
@@ -116,15 +117,9 @@ def read_address(text: str) -> IPv4Address | IPv6Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-#: In IPv6 it holds the IPv4 addresses (RFC 4291, 2.5.5.2).
-_MAPPED_PREFIX = "::ffff:0:0/96"
-
-
 def _read_network(text: str) -> IPv4Network | IPv6Network:
-    from ipaddress import IPv4Network, IPv6Network, ip_network
-
     network = ip_network(text)
-    if isinstance(network, IPv6Network) and network.subnet_of(IPv6Network(_MAPPED_PREFIX)):
+    if isinstance(network, IPv6Network) and network.subnet_of(_MAPPED):
         first = int(network.network_address) & 0xFFFFFFFF
         return IPv4Network((first, network.prefixlen - 96))
     return network
@@ -134,11 +129,9 @@ def client_group(host: str) -> str:
     """Return what is the same for all addresses that one client can choose from.
 
     That is an IPv4 address itself, and of an IPv6 address the first 64 bits: the network
-    that even a single subscriber is given (RFC 6177, 2). Any other text is its own group.
+    that even a single subscriber is given (RFC 6177, 2). Empty for what is no address.
     """
-    if ":" not in host:
-        return host
     address = read_address(host)
     if address is None:
-        return host
+        return ""
     return str(address) if address.version == 4 else f"{address.packed[:8].hex(':', 2)}::/64"

@@ -135,7 +135,7 @@ class KqueuePoller:
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
         ready: dict[int, int] = {}
         select = self._select
-        for event in self._kqueue.control(None, max(len(self._masks), 1), timeout):
+        for event in self._kqueue.control(None, self._most_events(), timeout):
             mask = READ if event.filter == select.KQ_FILTER_READ else WRITE
             if event.flags & select.KQ_EV_EOF:
                 # On the write filter: nobody reads any more. On the read filter: what
@@ -143,6 +143,9 @@ class KqueuePoller:
                 mask = HANGUP if mask == WRITE else mask | PEER_CLOSED
             ready[event.ident] = ready.get(event.ident, 0) | mask
         return list(ready.items())
+
+    def _most_events(self) -> int:
+        return max(2 * len(self._masks), 1)
 
     def close(self) -> None:
         self._kqueue.close()

@@ -590,14 +590,11 @@ class WSGITask(Task):
 
     def _send_iterable(self, chunks: Any) -> None:
         """Send each chunk as it comes (PEP 3333, "Buffering and Streaming")."""
-        is_first = True
         for chunk in chunks:
             if type(chunk) is not bytes:
                 chunk = _plain_bytes(chunk)
-            if is_first:
-                is_first = False
-                if self.content_length is None and not self.wrote_header and _is_single(chunks):
-                    self.content_length = len(chunk)
+            if self.content_length is None and not self.wrote_header and _is_single(chunks):
+                self.content_length = len(chunk)
             if chunk:
                 self.write(chunk)
         self._close_if_short()

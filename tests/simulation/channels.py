@@ -1,0 +1,247 @@
+"""The server's channels, with points in the worker's side and eyes on the deadlines."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+from waitress import channel as production
+from waitress.channel import ChannelState, HTTPChannel, Phase
+from waitress.deadlines import BUCKET_SECONDS
+
+#: How late a deadline may be told: a bucket, and rounding.
+SLACK = BUCKET_SECONDS + 0.01
+#: Rounding of instants.
+EPSILON = 1e-6
+
+
+class SimulatedChannel(HTTPChannel):
+    """A channel that lets others go on between its steps, and watches its own timers."""
+
+    def __init__(self, server: Any, sock: Any, addr: Any, adj: Any, map: Any = None) -> None:
+        run = server.simulation
+        self.run = run
+        self.client = sock.client
+        self.number = len(run.channels)
+        run.channels.append(self)
+        self.client.channel = self
+        #: Why it ended, as far as it was not the client who ended it.
+        self.verdicts: list[str] = []
+        #: When the server last had a reason of its own to let the client wait.
+        self.busy_until = run.network.now
+        self.closed_at: float | None = None
+        self.unread_at_close = b""
+        #: Bytes that had arrived when the server stopped to want any.
+        self.total_at_close = 0
+        self.lingered = False
+        self.accepted_at = run.network.now
+        self.kernel = sock
+        super().__init__(server, sock, addr, adj, map)
+        point = run.scheduler.point
+        outbound: Any = self.outbound
+        outbound.append = _between(point, "append", outbound.append)
+        outbound.append_file = _between(point, "append", outbound.append_file)
+        queue: Any = self.request_queue
+        queue.finish = _between(point, "finish", queue.finish)
+        queue.head = _between(point, "head", queue.head)
+
+    def __hash__(self) -> int:
+        # Sets of channels have the same order in every repetition.
+        return self.number
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __repr__(self) -> str:
+        return f"<channel of {self.client}>"
+
+    # -- points
+
+    def _sends_plainly(self) -> bool:
+        return self.run.uses_sendmsg
+
+    def service(self) -> None:
+        self.run.scheduler.point("service")
+        super().service()
+        self.run.scheduler.point("end of service")
+
+    def service_ended(self, has_turn: bool) -> None:
+        self.busy_until = self.run.network.now
+        super().service_ended(has_turn)
+
+    def _report(self) -> None:
+        self.run.scheduler.point("report")
+        super()._report()
+
+    # -- what it ends by
+
+    def _close_now(self) -> None:
+        was_closed = self.state is ChannelState.CLOSED
+        if not was_closed:
+            sock = self.kernel
+            self.unread_at_close = bytes(sock.up.arrived)
+            self.total_at_close = sock.up.total
+            self.closed_at = self.run.network.now
+            self.run.note("%s: closed in state %s, phase %s", self, self.state, self.phase)
+        super()._close_now()
+
+    def _move_to(self, state: Any, reason: str) -> None:
+        if state is ChannelState.LINGERING:
+            self.lingered = True
+            self.busy_until = self.run.network.now
+        super()._move_to(state, reason)
+
+    def handle_error(self) -> None:
+        self.run.fail_with_traceback(f"{self}: an exception reached handle_error")
+        super().handle_error()
+
+    def give_up_head(self) -> None:
+        self.verdicts.append("evicted")
+        began = self._began_head_at()
+        now = self.run.network.now
+        if now < began + (self.adj.header_timeout or inf) / 4 - EPSILON:
+            self.run.fail(f"{self}: a head {now - began} s old was evicted")
+        super().give_up_head()
+
+    def close_if_idle(self) -> bool:
+        began = self.closed_at
+        closed = super().close_if_idle()
+        if closed and began is None:
+            self.verdicts.append("idle")
+            if self.unread_at_close:
+                self.run.fail(f"{self}: closed as idle with {self.unread_at_close!r} unread")
+        return closed
+
+    def cut(self, reason: str) -> None:
+        self.verdicts.append("cut")
+        self.run.note("%s: cut, %s", self, reason)
+        super().cut(reason)
+
+    # -- timers that the client has earned
+
+    def _began_head_at(self) -> float:
+        """When the first byte of the request being received came, or was first wanted."""
+        position = self.kernel.up.total - len(self.kernel.up.arrived)
+        for request in self.client.sent:
+            if request.starts_at < position and not (0 <= request.ends_at <= position):
+                return max(self.run.arrival_of(self.client, request.starts_at), self.busy_until)
+        return self.busy_until
+
+    def handle_deadline(self, now: float) -> None:
+        if not (phase := self.phase) or self.state is ChannelState.CLOSED:
+            super().handle_deadline(now)
+            return
+        run = self.run
+        kernel = self.kernel
+        quiet_since = max(kernel.up.moved_at, self.busy_until, kernel.sent_at)
+        unread = len(kernel.up.arrived)
+        silent = now >= quiet_since + (self.adj.channel_timeout or inf) - EPSILON
+        began = self._began_head_at()
+        acknowledged = max(kernel.down.moved_at, kernel.sent_at)
+        waits = self.outbound.worker_is_waiting
+        super().handle_deadline(now)
+        run.note("%s: deadline in phase %s", self, phase.name)
+        closed = self.state is not ChannelState.OPEN
+        if phase is Phase.OURS:
+            run.fail(f"{self}: a timer of the client's ran while the server worked")
+        elif not closed:
+            return
+        elif phase is Phase.IDLE:
+            if not silent:
+                run.fail(f"{self}: closed as idle after {now - quiet_since} s")
+            if "idle" not in self.verdicts:
+                self.verdicts.append("idle")
+        elif phase is Phase.HEAD:
+            self.verdicts.append("head")
+            if not silent and now < began + (self.adj.header_timeout or inf) - EPSILON:
+                run.fail(f"{self}: a head was given {now - began} s")
+            if unread and now > kernel.up.moved_at:
+                run.fail(f"{self}: a late head, but {unread} bytes lie unread")
+        elif phase is Phase.BODY:
+            self.verdicts.append("body")
+            quiet = now - quiet_since
+            slow = self.adj.body_min_rate and now >= began + 30 - EPSILON
+            if not silent and quiet < (self.adj.body_timeout or inf) - EPSILON and not slow:
+                run.fail(f"{self}: a body was given {quiet} s of silence")
+            if unread and now > kernel.up.moved_at:
+                run.fail(f"{self}: a late body, but {unread} bytes lie unread")
+        elif phase is Phase.SEND and "cut" in self.verdicts:
+            limit = self.adj.send_timeout or inf
+            if waits:
+                limit = min(limit, production.SEND_TIMEOUT_WORKER_WAITS_SECONDS)
+            if run.network.tells_unacknowledged and now < acknowledged + limit - EPSILON:
+                run.fail(f"{self}: cut {now - acknowledged} s after its client took bytes")
+
+    # -- timers that have to fire
+
+    def check_patience(self) -> None:
+        """Fail if the client has been waited for longer than any deadline allows.
+
+        Called when nothing is going to happen before the time goes on.
+        """
+        now = self.run.network.now
+        adj = self.adj
+        kernel = self.kernel
+        if self.state is ChannelState.LINGERING:
+            limit = self.busy_until + (adj.linger_timeout or inf)
+        elif self.outbound.pending:
+            since = max(kernel.down.moved_at, kernel.sent_at, self.busy_until)
+            timeout = adj.send_timeout or inf
+            limit = since + timeout * (1 + production.SEND_LOOK_PART)
+        elif self.state is ChannelState.OPEN and not self.request_queue.requests:
+            since = max(kernel.up.moved_at, self.busy_until, kernel.sent_at)
+            limit = since + (adj.channel_timeout or inf)
+            if self.request is not None and not self.request.headers_finished:
+                limit = min(limit, self._began_head_at() + (adj.header_timeout or inf))
+            elif self.request is not None:
+                limit = min(limit, since + (adj.body_timeout or inf))
+        else:
+            return
+        if now > limit + SLACK:
+            self.run.fail(f"{self}: in phase {self.phase.name} nothing ended it at {limit}")
+
+    def check_rest(self) -> None:
+        """Fail if something is left undone that nothing is going to do.
+
+        Called when nothing is going to happen before the time goes on.
+        """
+        run = self.run
+        kernel = self.kernel
+        queue = self.request_queue
+        pending = self.outbound.pending
+        mask = run.poller.masks.get(self._fileno, 0)
+        if self.state is ChannelState.CLOSED:
+            return
+        if pending and not mask & production.WRITE and not kernel.is_reset:
+            run.fail(f"{self}: {pending} bytes wait, and nobody asks whether they can be sent")
+        if pending and not self._is_blocked:
+            run.fail(f"{self}: {pending} bytes wait that nobody has tried to send")
+        if self.state is ChannelState.DRAINING and not pending:
+            run.fail(f"{self}: everything is sent, and it is not closed")
+        if self.state is ChannelState.OPEN:
+            if self.readable() and not mask & production.READ and not self._hung_up:
+                run.fail(f"{self}: it reads, and is not watched")
+            if queue.requests and not queue.in_service:
+                if queue.requests[0].error:
+                    run.fail(f"{self}: a refused request is not answered")
+                if pending <= self.adj.outbuf_high_watermark:
+                    run.fail(f"{self}: a request waits for nothing")
+            if queue.in_service and not run.is_being_served(self):
+                run.fail(f"{self}: in service, and nobody serves it")
+        if self.deadline + SLACK < run.network.now:
+            run.fail(f"{self}: the deadline {self.deadline} was missed")
+
+
+def _between(
+    point: Callable[[str], None], name: str, function: Callable[..., Any]
+) -> Callable[..., Any]:
+    """Return the function with a point before and one behind it."""
+
+    def stepped(*args: Any, **kw: Any) -> Any:
+        point("before " + name)
+        result = function(*args, **kw)
+        point("after " + name)
+        return result
+
+    return stepped

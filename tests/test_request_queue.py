@@ -1,0 +1,216 @@
+"""Whose turn it is: one request of a connection at a time, in order, none after the end."""
+
+from __future__ import annotations
+
+import sys
+import threading
+
+import pytest
+
+from tests.looping import PATIENCE, InThread
+from waitress.request_queue import RequestQueue
+
+
+class Request:
+    def __init__(self, name, error=None):
+        self.name = name
+        self.error = error
+
+    def __repr__(self):
+        return self.name
+
+
+A, B, C = Request("A"), Request("B"), Request("C")
+REFUSED = Request("refused", error="bad")
+
+
+def queue_of(*requests):
+    queue = RequestQueue()
+    for each in requests:
+        assert queue.append(each)
+    return queue
+
+
+class TestTheTurn:
+    def test_is_nobody_s_when_there_is_no_request(self):
+        assert not queue_of().claim()
+
+    def test_is_claimed_once(self):
+        queue = queue_of(A, B)
+        assert queue.claim()
+        assert queue.in_service
+        assert not queue.claim()
+
+    def test_can_be_given_back(self):
+        queue = queue_of(A)
+        queue.claim()
+        queue.release()
+        assert not queue.in_service
+        assert queue.claim()
+
+    def test_is_no_worker_s_when_the_first_request_was_refused(self):
+        assert not queue_of(REFUSED).claim()
+
+    def test_passes_on_to_the_next_request(self):
+        queue = queue_of(A, B)
+        queue.claim()
+        assert queue.head() is A
+        assert queue.finish(True) == (True, [])
+        assert queue.in_service
+        assert queue.head() is B
+        assert queue.finish(True) == (False, [])
+        assert not queue.in_service
+        assert len(queue) == 0
+
+    def test_goes_back_to_the_loop_before_a_refused_request(self):
+        queue = queue_of(A, REFUSED)
+        queue.claim()
+        queue.head()
+        assert queue.finish(True) == (False, [])
+        assert not queue.in_service
+        assert queue.waiting_error() is REFUSED
+
+
+class TestARefusedRequest:
+    def test_waits_for_the_loop_when_it_is_the_first(self):
+        assert queue_of(REFUSED).waiting_error() is REFUSED
+
+    def test_waits_for_those_before_it(self):
+        queue = queue_of(A, REFUSED)
+        assert queue.waiting_error() is None
+        queue.claim()
+        assert queue.waiting_error() is None
+
+    def test_is_not_there_when_nothing_is(self):
+        assert queue_of().waiting_error() is None
+
+    def test_ends_the_queue_when_it_was_answered(self):
+        queue = queue_of(REFUSED, B)
+        assert queue.finish(False) == (False, [B])
+        assert queue.is_ended
+
+
+class TestTheEnd:
+    def test_by_a_response_names_the_requests_that_never_run(self):
+        queue = queue_of(A, B, C)
+        queue.claim()
+        queue.head()
+        assert queue.finish(False) == (False, [B, C])
+        assert not queue.in_service
+        assert queue.requests == []
+
+    def test_lets_nothing_in(self):
+        queue = queue_of()
+        queue.close()
+        assert not queue.append(A)
+        assert len(queue) == 0
+
+    def test_by_closing_names_all_that_nobody_serves(self):
+        assert queue_of(A, B).close() == [A, B]
+
+    def test_by_closing_leaves_to_the_worker_what_it_serves(self):
+        queue = queue_of(A, B)
+        queue.claim()
+        assert queue.head() is A
+        assert queue.close() == [B]
+        assert queue.finish(True) == (False, [])
+        assert not queue.in_service
+
+    def test_by_closing_names_what_a_worker_was_sent_for_and_has_not_looked_at(self):
+        """Nobody else would release what the request holds."""
+        queue = queue_of(A, B)
+        queue.claim()
+        assert queue.close() == [A, B]
+        assert queue.head() is None
+        assert queue.finish(True) == (False, [])
+
+    def test_by_closing_names_nothing_the_second_time(self):
+        queue = queue_of(A)
+        queue.close()
+        assert queue.close() == []
+
+    def test_by_closing_names_what_follows_a_request_that_was_given_back(self):
+        queue = queue_of(A)
+        queue.claim()
+        queue.head()
+        queue.release()
+        assert queue.close() == [A]
+
+
+class TestAListPutInFromOutside:
+    def test_takes_the_place_of_the_queue(self):
+        queue = queue_of(A)
+        queue.replace([B])
+        assert queue.claim()
+        assert queue.head() is B
+
+    def test_loses_nothing_to_the_request_that_was_in_service(self):
+        queue = queue_of(A)
+        queue.claim()
+        queue.head()
+        queue.replace([B])
+        assert queue.finish(True) == (True, [])
+        assert queue.head() is B
+
+    def test_is_named_whole_at_the_end(self):
+        queue = queue_of(A)
+        queue.claim()
+        queue.head()
+        queue.replace([B])
+        assert queue.close() == [B]
+
+    def test_may_be_empty(self):
+        queue = queue_of(A)
+        queue.claim()
+        queue.head()
+        queue.replace([])
+        assert queue.finish(True) == (False, [])
+
+
+def test_finishing_without_looking_ends_the_first():
+    queue = queue_of(A, B)
+    queue.claim()
+    assert queue.finish(True) == (True, [])
+    assert queue.requests == [B]
+
+
+def test_a_worker_that_is_done_keeps_nothing_alive():
+    queue = queue_of(A)
+    queue.claim()
+    queue.head()
+    queue.finish(True)
+    assert A not in vars(queue).values()
+
+
+@pytest.mark.stress
+def test_every_request_is_either_served_or_named_once():
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for repetition in range(300):
+            _race(repetition)
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def _race(repetition):
+    queue, requests = RequestQueue(), [Request(str(number)) for number in range(8)]
+    served, barrier = [], threading.Barrier(2)
+
+    def work():
+        barrier.wait(PATIENCE)
+        while not queue.is_ended:
+            if queue.claim():
+                has_turn = True
+                while has_turn:
+                    request = queue.head()
+                    if request is not None:
+                        served.append(request)
+                    has_turn, _ = queue.finish(True)
+
+    worker = InThread(work)
+    barrier.wait(PATIENCE)
+    appended = [each for each in requests[: repetition % 9] if queue.append(each)]
+    dropped = queue.close()
+    worker.result()
+    assert sorted(map(str, served + dropped)) == sorted(map(str, appended))

@@ -1,0 +1,127 @@
+"""What the kernel is asked of a connection, on every kind of socket and none."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from tests.looping import load_elsewhere, tcp_pair
+from waitress import tcp
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+
+@pytest.fixture
+def pair():
+    ends = tcp_pair()
+    yield ends
+    for each in ends:
+        each.close()
+
+
+@pytest.fixture
+def unix_pair():
+    ends = socket.socketpair()
+    yield ends
+    for each in ends:
+        each.close()
+
+
+class StandIn:
+    """A socket whose number is no descriptor, and which has no option."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def fileno(self):
+        return self.number
+
+
+STAND_INS = [StandIn(10_000_000), StandIn(-1), StandIn("no number"), None]
+
+
+class TestUnacknowledgedBytes:
+    def test_are_those_that_the_peer_cannot_take(self, pair):
+        ours, theirs = pair
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        ours.setblocking(False)
+        assert tcp.unacknowledged_bytes(ours) == 0
+        sent = 0
+        with pytest.raises(BlockingIOError):
+            while True:
+                sent += ours.send(b"x" * 65536)
+        before = tcp.unacknowledged_bytes(ours)
+        assert before is not None
+        assert 0 < before < sent
+
+    @pytest.mark.parametrize("stand_in", STAND_INS)
+    def test_are_unknown_of_what_is_no_socket(self, stand_in):
+        assert tcp.unacknowledged_bytes(stand_in) is None
+
+    def test_are_unknown_where_nobody_can_be_asked(self, monkeypatch, pair):
+        elsewhere = load_elsewhere(monkeypatch, tcp, without=("fcntl", "termios"))
+        assert elsewhere.unacknowledged_bytes(pair[0]) is None
+
+
+class TestLimitUnsent:
+    def test_keeps_little_in_the_kernel(self, pair):
+        ours, _ = pair
+        tcp.limit_unsent(ours)
+        option = ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+        assert option == tcp.UNSENT_LIMIT_BYTES
+
+    def test_is_not_for_unix_sockets(self, unix_pair):
+        tcp.limit_unsent(unix_pair[0])
+
+    @pytest.mark.parametrize("stand_in", STAND_INS)
+    def test_is_not_for_what_is_no_socket(self, stand_in):
+        tcp.limit_unsent(stand_in)
+
+    def test_is_not_where_the_system_has_no_such_option(self, monkeypatch, pair):
+        ours, _ = pair
+        before = ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT)
+        monkeypatch.delattr(socket, "TCP_NOTSENT_LOWAT")
+        tcp.limit_unsent(ours)
+        monkeypatch.undo()
+        assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == before
+
+
+class TestStopSending:
+    def test_tells_the_peer_that_this_was_all(self, pair):
+        ours, theirs = pair
+        ours.send(b"all")
+        assert tcp.stop_sending(ours)
+        assert theirs.recv(9) == b"all"
+        assert theirs.recv(9) == b""
+        theirs.send(b"still read")
+        assert ours.recv(99) == b"still read"
+
+    def test_tells_when_there_is_no_connection(self, pair):
+        ours, _ = pair
+        ours.close()
+        assert not tcp.stop_sending(ours)
+
+    @pytest.mark.parametrize("stand_in", STAND_INS)
+    def test_is_not_for_what_is_no_socket(self, stand_in):
+        assert not tcp.stop_sending(stand_in)
+
+
+class TestResetOnClose:
+    def test_makes_the_end_no_end(self, pair):
+        ours, theirs = pair
+        ours.send(b"not whole")
+        tcp.reset_on_close(ours)
+        ours.close()
+        assert theirs.recv(99) in (b"not whole", b"")  # The kernel may drop it.
+        with pytest.raises(ConnectionResetError):
+            theirs.recv(99)
+
+    def test_without_it_the_end_is_one(self, pair):
+        ours, theirs = pair
+        ours.close()
+        assert theirs.recv(99) == b""
+
+    @pytest.mark.parametrize("stand_in", STAND_INS)
+    def test_is_not_for_what_is_no_socket(self, stand_in):
+        tcp.reset_on_close(stand_in)

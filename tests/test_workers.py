@@ -1,0 +1,497 @@
+"""The pool of workers: order, wake-ups, counts, and its end."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import sys
+import threading
+import time
+import weakref
+from math import inf
+
+import pytest
+
+from tests.looping import PATIENCE, InThread, await_event
+from waitress import task as task_module
+from waitress.utilities import logger, queue_logger
+from waitress.workers import ThreadedTaskDispatcher
+
+pytestmark = pytest.mark.usefixtures("no_leaks")
+
+
+class Job:
+    """A task that says when it runs, and runs until it is let go."""
+
+    def __init__(self, held=False, error=None):
+        self.begun = threading.Event()
+        self.may_end = threading.Event()
+        self.ended = threading.Event()
+        self.cancelled = False
+        self.error = error
+        self.thread_name = None
+        if not held:
+            self.may_end.set()
+
+    def __repr__(self):
+        return "<Job>"
+
+    def service(self):
+        self.thread_name = threading.current_thread().name
+        self.begun.set()
+        await_event(self.may_end)
+        self.ended.set()
+        if self.error is not None:
+            raise self.error
+
+    def cancel(self):
+        self.cancelled = True
+
+
+class RecordingThreads(ThreadedTaskDispatcher):
+    """Starts no threads, and remembers which were wanted."""
+
+    def __init__(self):
+        super().__init__()
+        self.started = []
+
+    def start_new_thread(self, target, thread_no):
+        assert target == self.handler_thread
+        self.started.append(thread_no)
+
+
+@pytest.fixture
+def pool():
+    dispatcher = ThreadedTaskDispatcher()
+    yield dispatcher
+    dispatcher.shutdown(timeout=PATIENCE)
+
+
+@pytest.fixture
+def unstarted():
+    return RecordingThreads()
+
+
+class WatchedCondition(threading.Condition):
+    """Tells how often somebody has begun to wait."""
+
+    def __init__(self, lock):
+        super().__init__(lock)
+        self.waits = threading.Semaphore(0)
+
+    def wait(self, timeout=None):
+        self.waits.release()
+        return super().wait(timeout)
+
+
+class CheckedLock:
+    """A lock that looks, whenever it is given back, whether something holds."""
+
+    def __init__(self, invariant):
+        self._lock = threading.Lock()
+        self._invariant = invariant
+        self.violations = 0
+
+    def acquire(self, blocking=True, timeout=-1):
+        return self._lock.acquire(blocking, timeout)
+
+    def release(self):
+        self.violations += not self._invariant()
+        self._lock.release()
+
+    def __enter__(self):
+        return self.acquire()
+
+    def __exit__(self, *exc_info):
+        self.release()
+
+
+def all_idle(dispatcher):
+    """Wait until every worker sleeps, and return whether that came."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        with dispatcher.lock:
+            if dispatcher.active_count == 0:
+                return True
+        os.sched_yield()
+    return False
+
+
+def messages(caplog, name):
+    return [each.getMessage() for each in caplog.records if each.name == name]
+
+
+class TestANewDispatcher:
+    def test_has_what_monitoring_looks_at(self, unstarted):
+        assert unstarted.threads == set()
+        assert list(unstarted.queue) == []
+        assert unstarted.stop_count == unstarted.active_count == 0
+        assert ThreadedTaskDispatcher.stop_count == ThreadedTaskDispatcher.active_count == 0
+        assert unstarted.logger is logger
+        assert unstarted.queue_logger is queue_logger
+
+    def test_has_conditions_on_its_one_lock(self, unstarted):
+        for condition in (unstarted.queue_cv, unstarted.thread_exit_cv):
+            with unstarted.lock:
+                condition.notify_all()  # Raises unless the lock is held.
+            with pytest.raises(RuntimeError):
+                condition.notify_all()
+
+    def test_is_found_where_it_always_was(self):
+        assert task_module.ThreadedTaskDispatcher is ThreadedTaskDispatcher
+
+
+class TestServing:
+    def test_is_done_by_a_daemon_thread_with_a_name(self, pool):
+        pool.set_thread_count(1)
+        assert [each.daemon for each in threading.enumerate() if each.name == "waitress-0"] == [
+            True
+        ]
+        job = Job()
+        pool.add_task(job)
+        await_event(job.ended)
+        assert job.thread_name == "waitress-0"
+
+    def test_is_in_the_order_of_arrival(self, pool):
+        pool.set_thread_count(1)
+        first = Job(held=True)
+        pool.add_task(first)
+        await_event(first.begun)
+        order = []
+
+        class Numbered:
+            def __init__(self, number):
+                self.number = number
+
+            def service(self):
+                order.append(self.number)
+
+        for number in range(20):
+            pool.add_task(Numbered(number))
+        last = Job()
+        pool.add_task(last)
+        first.may_end.set()
+        await_event(last.ended)
+        assert order == list(range(20))
+
+    def test_is_parallel(self, pool):
+        pool.set_thread_count(3)
+        jobs = [Job(held=True) for _ in range(3)]
+        for each in jobs:
+            pool.add_task(each)
+        for each in jobs:
+            await_event(each.begun)
+        for each in jobs:
+            each.may_end.set()
+
+    def test_wakes_a_sleeper_for_every_task(self, pool):
+        pool.set_thread_count(2)
+        for _ in range(200):
+            assert all_idle(pool)
+            jobs = [Job(held=True), Job(held=True)]
+            for each in jobs:
+                pool.add_task(each)
+            for each in jobs:
+                await_event(each.begun)
+            for each in jobs:
+                each.may_end.set()
+
+    @pytest.mark.parametrize("error", [ValueError("x"), SystemExit(3), KeyboardInterrupt()])
+    def test_survives_whatever_a_task_raises(self, pool, caplog, error):
+        pool.set_thread_count(1)
+        broken, after = Job(error=error), Job()
+        pool.add_task(broken)
+        pool.add_task(after)
+        await_event(after.ended)
+        assert messages(caplog, "waitress") == ["Exception when servicing <Job>"]
+        assert caplog.records[-1].exc_info[1] is error or any(
+            each.exc_info and each.exc_info[1] is error for each in caplog.records
+        )
+
+    def test_keeps_nothing_of_the_last_task_alive(self, pool):
+        pool.set_thread_count(1)
+        job = Job()
+        gone = weakref.ref(job)
+        ended = job.ended
+        pool.add_task(job)
+        await_event(ended)
+        del job
+        assert all_idle(pool)
+        gc.collect()
+        assert gone() is None
+
+    def test_can_be_wrapped_by_a_subclass(self):
+        events = []
+
+        class Wrapping(ThreadedTaskDispatcher):
+            def handler_thread(self, thread_no):
+                events.append(("begin", thread_no))
+                super().handler_thread(thread_no)
+                events.append(("end", thread_no))
+
+        dispatcher = Wrapping()
+        dispatcher.set_thread_count(1)
+        dispatcher.shutdown(timeout=PATIENCE)
+        # The thread is counted out before it is gone.
+        for each in threading.enumerate():
+            if each.name == "waitress-0":
+                each.join(PATIENCE)
+        assert events == [("begin", 0), ("end", 0)]
+
+    def test_can_be_done_in_the_current_thread(self, unstarted):
+        unstarted.threads.add(0)
+        unstarted.active_count = 1
+        served = []
+
+        class Last:
+            def service(self):
+                served.append(self)
+                unstarted.stop_count += 1
+
+        task = Last()
+        unstarted.queue.append(task)
+        unstarted.handler_thread(0)
+        assert served == [task]
+        assert unstarted.threads == set()
+        assert unstarted.stop_count == unstarted.active_count == 0
+
+    def test_gives_stopping_precedence_over_what_is_queued(self, unstarted):
+        unstarted.threads.add(0)
+        unstarted.active_count += 1
+        unstarted.stop_count += 1
+        unstarted.queue.append(Job())
+        unstarted.handler_thread(0)
+        assert len(unstarted.queue) == 1
+        assert unstarted.stop_count == unstarted.active_count == 0
+
+
+class TestTheNumberOfThreads:
+    def test_grows_with_the_lowest_numbers_that_are_free(self, unstarted):
+        unstarted.threads.add(1)
+        unstarted.set_thread_count(4)
+        assert unstarted.started == [0, 2, 3]
+        assert unstarted.threads == {0, 1, 2, 3}
+        assert unstarted.active_count == 3
+
+    def test_stays_when_it_is_right(self, unstarted):
+        unstarted.threads = {0, 1}
+        unstarted.set_thread_count(2)
+        assert unstarted.started == []
+        assert unstarted.stop_count == 0
+
+    def test_counts_those_that_are_about_to_stop_out(self, unstarted):
+        unstarted.threads = {0, 1}
+        unstarted.stop_count = 1
+        unstarted.set_thread_count(2)
+        assert unstarted.started == [2]
+
+    def test_shrinks_by_asking_some_to_stop(self, unstarted):
+        unstarted.threads = {0, 1, 2}
+        unstarted.set_thread_count(1)
+        assert unstarted.stop_count == 2
+        assert unstarted.threads == {0, 1, 2}
+
+    def test_is_left_as_it_is_when_the_system_has_no_more(self, unstarted):
+        def refuse(target, thread_no):
+            if thread_no == 1:
+                raise RuntimeError("can't start new thread")
+
+        unstarted.start_new_thread = refuse
+        with pytest.raises(RuntimeError, match="can't start"):
+            unstarted.set_thread_count(3)
+        assert unstarted.threads == {0}
+        assert unstarted.active_count == 1
+        assert unstarted.lock.acquire(timeout=1)
+        unstarted.lock.release()
+
+    def test_shrinks_while_all_sleep(self, pool):
+        pool.set_thread_count(4)
+        assert all_idle(pool)
+        pool.set_thread_count(1)
+        with pool.lock:
+            assert pool.thread_exit_cv.wait_for(lambda: len(pool.threads) == 1, PATIENCE)
+            assert pool.stop_count == 0
+        job = Job()
+        pool.add_task(job)
+        await_event(job.ended)
+
+    def test_grows_again(self, pool):
+        pool.set_thread_count(2)
+        pool.set_thread_count(0)
+        pool.set_thread_count(2)
+        jobs = [Job(held=True), Job(held=True)]
+        for each in jobs:
+            pool.add_task(each)
+        for each in jobs:
+            await_event(each.begun)
+            each.may_end.set()
+
+
+class TestAWorkerThatStops:
+    def test_passes_on_the_wake_up_that_it_got_for_a_task(self, pool):
+        pool.set_thread_count(2)
+        assert all_idle(pool)
+        with pool.lock:
+            pool.stop_count += 1  # From outside, where nobody is woken.
+        job = Job()
+        pool.add_task(job)
+        await_event(job.ended)
+
+    def test_tells_everybody_who_waits_for_it(self, pool):
+        pool.set_thread_count(1)
+        held = Job(held=True)
+        pool.add_task(held)
+        await_event(held.begun)
+        pool.thread_exit_cv = WatchedCondition(pool.lock)
+        waiting = [InThread(pool.shutdown, True, PATIENCE * 10) for _ in range(2)]
+        for _ in waiting:
+            assert pool.thread_exit_cv.waits.acquire(timeout=PATIENCE)
+        with pool.lock:  # They have it until they wait.
+            pass
+        held.may_end.set()
+        assert [each.result() for each in waiting] == [False, False]
+
+
+class TestTheDepthOfTheQueue:
+    def test_is_told_when_nobody_is_free(self, unstarted, caplog):
+        unstarted.add_task(Job())
+        unstarted.add_task(Job())
+        assert messages(caplog, "waitress.queue") == [
+            "Task queue depth is 1",
+            "Task queue depth is 2",
+        ]
+        assert caplog.records[0].levelno == logging.WARNING
+
+    def test_is_not_told_when_somebody_is_free(self, unstarted, caplog):
+        unstarted.threads = {0, 1}
+        unstarted.add_task(Job())
+        unstarted.add_task(Job())
+        assert messages(caplog, "waitress.queue") == []
+        unstarted.add_task(Job())
+        assert messages(caplog, "waitress.queue") == ["Task queue depth is 1"]
+
+    def test_counts_neither_busy_threads_nor_those_that_stop(self, unstarted, caplog):
+        unstarted.threads = {0, 1, 2}
+        unstarted.active_count = 1
+        unstarted.stop_count = 1
+        unstarted.add_task(Job())
+        unstarted.add_task(Job())
+        assert messages(caplog, "waitress.queue") == ["Task queue depth is 1"]
+
+    def test_is_told_without_the_lock(self, unstarted):
+        class Asking(logging.Handler):
+            def emit(self, record):
+                assert unstarted.lock.acquire(timeout=1)
+                unstarted.lock.release()
+                asked.append(record)
+
+        asked = []
+        unstarted.queue_logger = logging.Logger("asking")
+        unstarted.queue_logger.addHandler(Asking())
+        unstarted.add_task(Job())
+        assert len(asked) == 1
+
+    def test_never_counts_a_task_for_nobody_while_its_worker_wakes(self, pool):
+        """A task that is queued for the one free worker counts for it until it is taken."""
+        pool.lock = CheckedLock(lambda: len(pool.queue) <= len(pool.threads) - pool.active_count)
+        pool.thread_exit_cv = threading.Condition(pool.lock)
+        pool.set_thread_count(1)
+        for _ in range(20):
+            assert all_idle(pool)
+            job = Job()
+            pool.add_task(job)
+            await_event(job.begun)
+        assert pool.shutdown(timeout=PATIENCE) is False
+        assert pool.lock.violations == 0
+
+
+class TestShutdown:
+    def test_ends_all_threads(self, pool):
+        pool.set_thread_count(3)
+        assert pool.shutdown(timeout=PATIENCE) is False
+        assert pool.threads == set()
+        assert pool.stop_count == pool.active_count == 0
+
+    def test_waits_for_a_thread_that_serves(self, pool, caplog):
+        pool.set_thread_count(1)
+        job = Job(held=True)
+        pool.add_task(job)
+        await_event(job.begun)
+        ending = InThread(pool.shutdown, True, inf)
+        job.may_end.set()
+        assert ending.result() is False
+        assert job.ended.is_set()
+        assert messages(caplog, "waitress") == []
+
+    def test_does_not_wait_for_ever(self, pool, caplog):
+        pool.set_thread_count(1)
+        job = Job(held=True)
+        pool.add_task(job)
+        await_event(job.begun)
+        pending = Job()
+        pool.add_task(pending)
+        assert pool.shutdown(timeout=0.01) is True
+        assert pending.cancelled
+        assert list(pool.queue) == []
+        assert messages(caplog, "waitress") == [
+            "1 thread(s) still running",
+            "Canceling 1 pending task(s)",
+        ]
+        job.may_end.set()
+
+    def test_cancels_what_is_queued(self, unstarted, caplog):
+        jobs = [Job(), Job()]
+        unstarted.queue.extend(jobs)
+        assert unstarted.shutdown() is True
+        assert [each.cancelled for each in jobs] == [True, True]
+        assert messages(caplog, "waitress") == ["Canceling 2 pending task(s)"]
+
+    def test_leaves_what_is_queued_when_told_to(self, unstarted, caplog):
+        job = Job()
+        unstarted.queue.append(job)
+        assert unstarted.shutdown(cancel_pending=False) is False
+        assert not job.cancelled
+        assert list(unstarted.queue) == [job]
+        assert messages(caplog, "waitress") == []
+
+    def test_of_nothing_is_silent(self, unstarted, caplog):
+        assert unstarted.shutdown() is False
+        assert caplog.records == []
+
+    def test_waits_no_time_at_all_when_told_so(self, unstarted, caplog):
+        unstarted.threads.add(0)
+        assert unstarted.shutdown(timeout=0) is False
+        assert messages(caplog, "waitress") == ["1 thread(s) still running"]
+
+
+@pytest.mark.stress
+def test_no_task_is_lost_or_served_twice_while_threads_come_and_go(pool):
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        count, served, done = 3000, [], threading.Event()
+
+        class Counted:
+            def service(self):
+                served.append(self)
+                if len(served) == count:
+                    done.set()
+
+        pool.queue_logger = logging.Logger("silent")
+        tasks = [Counted() for _ in range(count)]
+        pool.set_thread_count(4)
+
+        def add(part):
+            for each in part:
+                pool.add_task(each)
+
+        adders = [InThread(add, tasks[each::3]) for each in range(3)]
+        for number in range(200):
+            pool.set_thread_count(1 + number % 5)
+        for each in adders:
+            each.result()
+        await_event(done)
+        assert len(set(served)) == len(served) == count
+    finally:
+        sys.setswitchinterval(interval)
