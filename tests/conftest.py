@@ -36,7 +36,7 @@ def serve(no_leaks: None) -> Iterator[Callable[..., Running]]:
     with ExitStack() as stack:
 
         def start(application: Any, **settings: Any) -> Running:
-            if "sockets" not in settings and "unix_socket" not in settings:
+            if not settings.keys() & {"listen", "sockets", "unix_socket"}:
                 settings = {"host": "127.0.0.1", "port": 0, **settings}
             running = Running(create_server(application, **settings))
             stack.callback(running.stop)

@@ -74,9 +74,7 @@ class _Stream:
 
 
 class FakeSocket:
-    """One end of a connection, with as much of a socket's interface as the server uses.
-
-    """
+    """One end of a connection, with as much of a socket's interface as the server uses."""
 
     family = socket.AF_INET
     type = socket.SOCK_STREAM
@@ -186,7 +184,8 @@ class FakeSocket:
         if not self._is_closed and not self._is_reset:
             self.network.activity += 1
             self._is_reset = True
-            self._error = errno.ECONNRESET
+            # As Linux has it: a reset behind the end of the stream is a broken pipe.
+            self._error = errno.EPIPE if self.incoming.ended else errno.ECONNRESET
             self.incoming.data.clear()
             self.outgoing.data.clear()
 
@@ -195,8 +194,9 @@ class FakeSocket:
         return error
 
     def _raise_error(self) -> None:
-        if self._take_error() is not None:
-            raise ConnectionResetError(errno.ECONNRESET, "reset by the peer")
+        error = self._take_error()
+        if error is not None:
+            raise OSError(error, "reset by the peer")
 
     def _check_open(self) -> None:
         if self._is_closed:
@@ -299,7 +299,7 @@ class FakeClient:
                 data = self.sock.recv(size - total)
             except BlockingIOError:
                 break
-            except ConnectionResetError:
+            except (ConnectionResetError, BrokenPipeError):
                 self.was_reset = True
                 break
             self.data += data
@@ -342,7 +342,7 @@ class FakePoller:
     next action of :meth:`FakeNetwork.at`.
     """
 
-    descriptor_limit = None
+    descriptor_limit: int | None = None
 
     def __init__(self, network: FakeNetwork) -> None:
         self.network = network
@@ -684,6 +684,7 @@ class Simulation:
 
     def turn(self, timeout: float = 0) -> None:
         """Make one pass of the loop, no worker."""
+        self.network.last_events = 0
         self.server.asyncore.loop(timeout=timeout, map=self.server._map, count=1)
 
     def settle(self, workers: bool = True) -> None:
@@ -747,7 +748,7 @@ def simulation(application: Any, **settings: Any) -> Iterator[Simulation]:
 # -- reading responses -------------------------------------------------------------------
 
 
-class Incomplete(AssertionError):
+class Incomplete(AssertionError):  # noqa: N818 - reads as what it says
     """What was read is no sequence of whole responses."""
 
 
@@ -789,9 +790,7 @@ def read_responses(
         if status >= 200 and waiting:
             method = waiting.popleft()
         body, data = _read_body(method, status, headers, rest, ended)
-        responses.append(
-            Response(version, status, reason, headers, body, head + separator)
-        )
+        responses.append(Response(version, status, reason, headers, body, head + separator))
     return responses
 
 

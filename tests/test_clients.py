@@ -49,10 +49,13 @@ def clients_of(*channels):
     return clients
 
 
+def test_no_clients_are_still_the_server_s_clients():
+    assert Clients()
+
+
 class TestTheLimit:
     def test_is_none_at_first(self):
         clients = clients_of(*(Client() for _ in range(100)))
-        assert len(clients) == 100
         assert not clients.is_full
         assert not clients.is_crowded
 
@@ -117,14 +120,27 @@ class TestRoomForANewcomer:
 class TestRoomOnTheDisk:
     def test_is_made_by_the_reader_that_has_stalled_longest(self):
         stalled, longer = Client(stalled=6), Client(stalled=7)
-        assert clients_of(stalled, longer, Client()).relieve_spool(NOW)
+        assert clients_of(stalled, longer, Client()).relieve_spool(NOW, Client())
         assert longer.fate == "the spool is full and this reader has stalled longest"
         assert stalled.fate is None
 
     def test_is_not_made_by_a_reader_that_progresses(self):
         reader = Client(stalled=4.9)
-        assert not clients_of(reader).relieve_spool(NOW)
+        assert not clients_of(reader).relieve_spool(NOW, Client())
         assert reader.fate is None
 
+    def test_is_not_made_by_the_one_that_asks(self):
+        asking, other = Client(stalled=9), Client(stalled=6)
+        assert clients_of(asking, other).relieve_spool(NOW, asking)
+        assert asking.fate is None
+        assert other.fate is not None
+
+    def test_is_not_made_by_the_reader_of_the_worker_that_asks(self):
+        own, other = Client(stalled=9), Client(stalled=6)
+        assert clients_of(own, other).relieve_spool(NOW, own)
+        assert own.fate is None
+        assert other.fate is not None
+        assert not clients_of(own).relieve_spool(NOW, own)
+
     def test_is_not_made_when_nobody_reads(self):
-        assert not clients_of(Client()).relieve_spool(NOW)
+        assert not clients_of(Client()).relieve_spool(NOW, Client())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from waitress.rejects import SAMPLE_BYTES, RejectCounts, Rejects, escaped, reject_logger
+from waitress.rejects import SAMPLE_BYTES, RejectCounts, Rejects, escaped
 
 
 @pytest.fixture
@@ -164,8 +166,17 @@ class TestSilence:
 
     def test_is_not_ordered_by_the_package(self):
         """Levels are the affair of whoever configures logging."""
-        assert reject_logger.level == logging.NOTSET
-        assert reject_logger.name == "waitress.reject"
+        program = (
+            "import logging, waitress.rejects\n"
+            "logger = logging.getLogger('waitress.reject')\n"
+            "print(logger is waitress.rejects.reject_logger, logger.level, logger.handlers)\n"
+        )
+
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+        )
+
+        assert done.stdout == "True 0 []\n"
 
 
 class TestEscaping:

@@ -67,7 +67,8 @@ def test_whatever_an_application_raises_is_answered_500(
     assert client.ended
     (record,) = caplog.records
     assert record.getMessage() == "Exception while serving /x"
-    assert record.exc_info and record.exc_info[1] is error
+    assert record.exc_info
+    assert record.exc_info[1] is error
 
 
 @pytest.mark.parametrize("error", EVERY_KIND, ids=lambda error: type(error).__name__)

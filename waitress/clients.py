@@ -49,6 +49,8 @@ class Client(Protocol):
 class Clients:
     """The open channels of one server.
 
+    It has no length: an empty one would be false, and be taken for none at all.
+
     Threads: loop; ``is_crowded`` is read by workers, who may see it a moment late.
     """
 
@@ -57,9 +59,6 @@ class Clients:
         self.lingering_count = 0
         #: Connections allowed at once; set by the server when it begins to listen.
         self.limit: float = inf
-
-    def __len__(self) -> int:
-        return len(self.channels)
 
     @property
     def is_full(self) -> bool:

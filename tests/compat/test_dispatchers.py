@@ -52,6 +52,8 @@ def test_threads_of_a_subclass_open_and_close_their_own_things(
     for _ in range(6):
         with running.connect() as wire:
             assert wire.get("/", "Connection: close").body == b"hello"
+    while running.call_in_loop(lambda: len(server.active_channels)):
+        pass  # The last connection's end is on its way.
 
     server.task_dispatcher.shutdown()
     server.close()

@@ -285,7 +285,12 @@ PROXIES = [
         proto_capitals="X-Forwarded-Proto: HTTPS",
         proto_quoted='X-Forwarded-Proto: "https"',
         proto_unknown=_told("X-Forwarded-Proto: gopher"),
-        proto_several=_told("X-Forwarded-Proto: https, http"),
+        proto_several=_Case(
+            ("X-Forwarded-Proto: https, http",),
+            "D6-forwarded-proto-several",
+            _dump(HTTP_X_FORWARDED_PROTO="http", SERVER_PORT="80"),
+            [],
+        ),
         proto_empty="X-Forwarded-Proto:",
         proto_bad_quoting=_told('X-Forwarded-Proto: "https'),
         port="X-Forwarded-Port: 8443",

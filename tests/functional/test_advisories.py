@@ -5,7 +5,10 @@ The names of the tests are those of the advisories.
 
 from __future__ import annotations
 
+import socket
+import struct
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -161,7 +164,7 @@ def test_cve_2020_5236_hostile_field_lines_cost_what_their_length_says(
     assert_linear(parse, 5000)
 
 
-@pytest.mark.parametrize("length", ["+5", "-5", "0x5", "5_0", "５", "5.0"])
+@pytest.mark.parametrize("length", ["+5", "-5", "0x5", "5_0", "\uff15", "5.0"])
 def test_cve_2022_24761_content_length_has_digits_only(length: str, simulate: Simulate) -> None:
     """GHSA-4f7p-27jc-3c36."""
     head = f"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: {length}\r\n\r\n".encode()
@@ -277,15 +280,12 @@ def test_cve_2024_49769_client_that_left_at_once_leaves_nothing_in_the_kernel(
     running = serve(hello)
     for _ in range(20):
         with running.connect() as wire:
-            wire.sock.setsockopt(1, 13, b"\x01\0\0\0\0\0\0\0")
+            wire.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     with running.connect() as wire:
         assert wire.get().body == b"hello"
-        deadline = threading.Event()
-        for _ in range(int(PATIENCE * 100)):
-            if len(running.call_in_loop(lambda: list(running.server.active_channels))) == 1:
-                break
-            deadline.wait(0.01)
-        assert len(running.server.active_channels) == 1
+        deadline = time.monotonic() + PATIENCE
+        while len(running.call_in_loop(lambda: list(running.server.active_channels))) > 1:
+            assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize(
@@ -324,10 +324,12 @@ def test_only_trusted_hops_reach_the_application(simulate: Simulate) -> None:
         trusted_proxy_headers="x-forwarded-for x-forwarded-host",
     )
     sim.connect(
-        get("/", "X-Forwarded-For: 6.6.6.6, 1.2.3.4", "X-Forwarded-Host: evil.example, good.example")
+        get(
+            "/", "X-Forwarded-For: 6.6.6.6, 1.2.3.4", "X-Forwarded-Host: evil, good"
+        )
     )
     assert application.environ["HTTP_X_FORWARDED_FOR"] == "1.2.3.4"
-    assert application.environ["HTTP_X_FORWARDED_HOST"] == "good.example"
+    assert application.environ["HTTP_X_FORWARDED_HOST"] == "good"
     assert application.environ["REMOTE_ADDR"] == "1.2.3.4"
 
 
@@ -344,7 +346,5 @@ def test_length_beside_chunks_is_refused(simulate: Simulate) -> None:
 
 
 @pytest.mark.parametrize("field", ["Host: b", "Content-Type: a/b", "Authorization: x"])
-def test_fields_that_stand_once_are_refused_when_repeated(
-    field: str, simulate: Simulate
-) -> None:
+def test_fields_that_stand_once_are_refused_when_repeated(field: str, simulate: Simulate) -> None:
     assert_refused(simulate, get("/", field, field) + SMUGGLED, 400)

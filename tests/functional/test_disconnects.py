@@ -94,7 +94,7 @@ def test_all_requests_sent_before_a_half_close_are_answered(simulate: Simulate) 
 
 
 def test_half_close_does_not_wake_the_loop_again_and_again(simulate: Simulate) -> None:
-    application, sim = watched(simulate)
+    _, sim = watched(simulate)
     client = sim.connect(get())
     client.shutdown()
     sim.settle()
@@ -177,7 +177,7 @@ def test_answer_reaches_a_client_that_half_closed_behind_bytes_nobody_reads(
     simulate: Simulate,
 ) -> None:
     """The end of its stream was seen while a request ran; its bytes are read afterwards."""
-    application, sim = watched(simulate, max_request_body_size=100)
+    _, sim = watched(simulate, max_request_body_size=100)
     client = sim.connect(get() + request("POST", "/", "Content-Length: 200000"))
     client.send(b"x" * 200_000)
     client.shutdown()
@@ -331,7 +331,7 @@ def test_lingering_ends_after_64_mebibytes(simulate: Simulate) -> None:
 
 
 def test_lingering_can_be_switched_off(simulate: Simulate) -> None:
-    """"0: close at once" is what the setting's help says."""
+    """ "0: close at once" is what the setting's help says."""
     sim = simulate(hello, linger_timeout=0)
     sim.connect(b"BAD\r\n\r\n" + b"x")
     assert not sim.channels
@@ -359,7 +359,7 @@ def test_bytes_behind_the_last_request_do_not_destroy_its_response(simulate: Sim
 def test_bytes_that_come_while_the_last_request_runs_do_not_destroy_its_response(
     simulate: Simulate,
 ) -> None:
-    application, sim = watched(simulate)
+    _, sim = watched(simulate)
     client = sim.connect(get("/", "Connection: close"))
     client.send(b"x" * 100)
     sim.settle()

@@ -323,7 +323,7 @@ def test_reader_that_has_stalled_longest_is_cut_when_the_spool_is_spent(
 
 
 def test_reader_that_has_just_read_is_not_the_one_to_be_cut(simulate: Simulate) -> None:
-    sim = simulate(blocks(6, 10_000), spool_limit=120_000, **SMALL)
+    sim = simulate(blocks(6, 10_000), spool_limit=130_000, **SMALL)
     reading = reader(sim)
     stalled = reader(sim)
     sim.advance(10)

@@ -191,5 +191,6 @@ def test_response_headers_do_not_pass_to_the_next_response(simulate: Simulate) -
         return [b""]
 
     first, second = simulate(application).connect(get() * 2).responses()
+    assert "x-number-0" in first.headers
     assert "x-number-0" not in second.headers
     assert "x-number-1" in second.headers

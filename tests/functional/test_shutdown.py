@@ -31,9 +31,7 @@ def interrupting(error: type[BaseException]) -> Any:
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-def test_interrupt_ends_the_run_and_the_workers(
-    error: type[BaseException], no_leaks: None
-) -> None:
+def test_interrupt_ends_the_run_and_the_workers(error: type[BaseException], no_leaks: None) -> None:
     server = create_server(hello, host="127.0.0.1", port=0, asyncore_loop_timeout=0)
     server.asyncore = interrupting(error)
     server.run()

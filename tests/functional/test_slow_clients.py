@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes import FakeClient, FakeClock, Simulation, get, post, request
+from tests.fakes import FakeClient, FakeClock, Simulation, get, request
 from tests.functional.applications import blocks, hello, large, path
 from waitress import create_server, tcp
 from waitress.deadlines import BUCKET_SECONDS
@@ -27,9 +27,7 @@ HALF_BODY = request("POST", "/", "Content-Length: 100000") + b"x"
 LATE = 2 * BUCKET_SECONDS
 
 
-def drip(
-    sim: Simulation, client: FakeClient, piece: bytes, every: float, times: int
-) -> None:
+def drip(sim: Simulation, client: FakeClient, piece: bytes, every: float, times: int) -> None:
     """Have the client send a piece, again and again, as long as it is connected."""
 
     def send() -> None:

@@ -55,9 +55,7 @@ def test_large_response_arrives_whole(serve: Serve, path: Path) -> None:
         assert len(wire.get().body) == 3_000_000
 
 
-def test_client_that_leaves_with_its_request_running_is_forgotten(
-    serve: Serve, path: Path
-) -> None:
+def test_client_that_leaves_with_its_request_running_is_forgotten(serve: Serve, path: Path) -> None:
     """Here a close is told as a hang-up, at every turn of the loop."""
     running = serve(hello, unix_socket=str(path))
     for _ in range(3):
@@ -108,7 +106,7 @@ def test_file_that_has_gone_is_no_error_at_the_end(path: Path) -> None:
 
 def test_path_that_cannot_be_bound_is_named_and_leaves_nothing(path: Path) -> None:
     with nothing_left_behind():
-        with pytest.raises(OSError, match="cannot listen on unix socket .*/none/s"):
+        with pytest.raises(OSError, match=r"cannot listen on unix socket .*/none/s"):
             create_server(hello, unix_socket=str(path.parent / "none" / "s"))
 
 

@@ -282,4 +282,6 @@ def test_server_works_under_monkey_patching(start_command: Start, tmp_path: Path
     (address,) = command.await_addresses()
     for _ in range(3):
         assert fetch(address) == b"('', '/', 'http')"
-    assert command.interrupt() == 0
+    # Who gets an interrupt is up to the patched modules.
+    command.process.terminate()
+    command.await_status()

@@ -26,6 +26,8 @@ class SimulatedChannel(HTTPChannel):
         self.number = len(run.channels)
         run.channels.append(self)
         self.client.channel = self
+        #: The request that the application works at.
+        self.active: Any = None
         #: Why it ended, as far as it was not the client who ended it.
         self.verdicts: list[str] = []
         #: When the server last had a reason of its own to let the client wait.
@@ -34,7 +36,9 @@ class SimulatedChannel(HTTPChannel):
         self.unread_at_close = b""
         #: Bytes that had arrived when the server stopped to want any.
         self.total_at_close = 0
-        self.lingered = False
+        #: How long it lingered, and whether it was one too many to do so.
+        self.lingered_from: float | None = None
+        self.was_refused_to_linger = False
         self.accepted_at = run.network.now
         self.kernel = sock
         super().__init__(server, sock, addr, adj, map)
@@ -43,7 +47,7 @@ class SimulatedChannel(HTTPChannel):
         outbound.append = _between(point, "append", outbound.append)
         outbound.append_file = _between(point, "append", outbound.append_file)
         queue: Any = self.request_queue
-        queue.finish = _between(point, "finish", queue.finish)
+        queue.finish = _between(point, "finish", self._clearing(queue.finish))
         queue.head = _between(point, "head", queue.head)
 
     def __hash__(self) -> int:
@@ -55,6 +59,8 @@ class SimulatedChannel(HTTPChannel):
 
     def __repr__(self) -> str:
         return f"<channel of {self.client}>"
+
+    __str__ = __repr__
 
     # -- points
 
@@ -74,11 +80,21 @@ class SimulatedChannel(HTTPChannel):
         self.run.scheduler.point("report")
         super()._report()
 
+    def _clearing(self, finish: Callable[[bool], Any]) -> Callable[[bool], Any]:
+        def finish_and_clear(keep_alive: bool) -> Any:
+            self.active = None
+            return finish(keep_alive)
+
+        return finish_and_clear
+
     # -- what it ends by
 
     def _close_now(self) -> None:
         was_closed = self.state is ChannelState.CLOSED
         if not was_closed:
+            self.was_refused_to_linger = (
+                self.lingered_from is None and not self.clients.may_linger()
+            )
             sock = self.kernel
             self.unread_at_close = bytes(sock.up.arrived)
             self.total_at_close = sock.up.total
@@ -88,9 +104,16 @@ class SimulatedChannel(HTTPChannel):
 
     def _move_to(self, state: Any, reason: str) -> None:
         if state is ChannelState.LINGERING:
-            self.lingered = True
+            self.lingered_from = self.run.network.now
             self.busy_until = self.run.network.now
         super()._move_to(state, reason)
+
+    @property
+    def lingered(self) -> float:
+        """For how long it lingered before it was closed."""
+        if self.lingered_from is None or self.closed_at is None:
+            return 0.0
+        return self.closed_at - self.lingered_from
 
     def handle_error(self) -> None:
         self.run.fail_with_traceback(f"{self}: an exception reached handle_error")
@@ -123,10 +146,11 @@ class SimulatedChannel(HTTPChannel):
     def _began_head_at(self) -> float:
         """When the first byte of the request being received came, or was first wanted."""
         position = self.kernel.up.total - len(self.kernel.up.arrived)
+        waited = max(self.busy_until, self.kernel.sent_at)
         for request in self.client.sent:
             if request.starts_at < position and not (0 <= request.ends_at <= position):
-                return max(self.run.arrival_of(self.client, request.starts_at), self.busy_until)
-        return self.busy_until
+                return max(self.run.arrival_of(self.client, request.starts_at), waited)
+        return waited
 
     def handle_deadline(self, now: float) -> None:
         if not (phase := self.phase) or self.state is ChannelState.CLOSED:

@@ -88,7 +88,7 @@ class Client:
         self._script = self._follow()
         self._until: Callable[[], bool] | None = None
         self._is_reading = False
-        self._is_stalled = False
+        self.is_stalled = False
         self._has_paused = False
         self.down.on_arrival = self._notice
 
@@ -283,7 +283,7 @@ class Client:
         return True
 
     def _read(self) -> None:
-        if self._is_reading or self._is_stalled or self.is_over:
+        if self._is_reading or self.is_stalled or self.is_over:
             return
         if self.manner == "slow" and self.down.arrived:
             self._is_reading = True
@@ -294,7 +294,7 @@ class Client:
             wanted = max(self._reading_from - self._read_total, 0)
         self._take(wanted)
         if self.manner in ("stops", "pauses") and not self._has_paused and self.down.arrived:
-            self._has_paused = self._is_stalled = True
+            self._has_paused = self.is_stalled = True
             self.run.note("%s stops reading", self)
             if self.manner == "pauses":
                 self.run.network.at(self.run.network.now + self._reading_pause, self._resume)
@@ -302,7 +302,7 @@ class Client:
     _read_total = 0
 
     def _resume(self) -> None:
-        self._is_stalled = False
+        self.is_stalled = False
         self.run.note("%s goes on reading", self)
         self._read()
 

@@ -105,6 +105,8 @@ class Line:
         #: Every byte that ever arrived, and when the last one did.
         self.total = 0
         self.moved_at = network.now
+        #: How many bytes had arrived, and when.
+        self.history: list[tuple[int, float]] = []
         #: Told when something has arrived; says whether anybody is there to take it.
         self.on_arrival: Callable[[], bool] = lambda: True
         self._is_moving = False
@@ -150,6 +152,7 @@ class Line:
             del self.unacknowledged[:size]
             self.total += size
             self.moved_at = self.network.now
+            self.history.append((self.total, self.network.now))
         if self.is_ending and not self.unacknowledged:
             self.has_ended = True
         if self.on_arrival():
@@ -399,7 +402,7 @@ class Poller:
         self.vain_passes = 0
         #: Waits that ended because of their time.
         self.timeouts = 0
-        self._activity = 0
+        self._activity = (0, 0.0)
         # The trigger is a real pipe.
         self._pipes = select.poll()
 
@@ -457,7 +460,7 @@ class Poller:
 
     def _count_pass(self) -> None:
         self.passes += 1
-        activity = self.network.activity
+        activity = (self.network.activity, self.network.now)
         self.vain_passes = self.vain_passes + 1 if activity == self._activity else 0
         self._activity = activity
         assert self.vain_passes < SPIN_PASSES, "the loop spins"

@@ -127,7 +127,6 @@ class Plan:
             return chunks
         if self.shape == "file":
             return self._wrap_file(environ)
-        self.has_iterable = True
         if self.shape in ("write", "both"):
             middle = len(chunks) if self.shape == "write" else len(chunks) // 2
             for index in range(middle):
@@ -135,11 +134,13 @@ class Plan:
                 write(chunks[index])
             if self.shape == "write":
                 self._pass(middle, sleep)
-                self.has_iterable = False
                 return []
-            return _Iterable(self, chunks, middle, sleep, has_length=False)
+            self.has_iterable = True
+            return _Iterable(self, chunks, middle, sleep)
+        self.has_iterable = True
         if self.shape == "object":
-            return _Iterable(self, chunks, 0, sleep, has_length=len(chunks) == 1)
+            kind = _SizedIterable if len(chunks) == 1 else _Iterable
+            return kind(self, chunks, 0, sleep)
         return self._generate(chunks, sleep)
 
     def _pass(self, where: Any, sleep: Callable[[float], None]) -> None:
@@ -180,19 +181,11 @@ class _Iterable:
         chunks: list[bytes],
         begun: int,
         sleep: Callable[[float], None],
-        *,
-        has_length: bool,
     ) -> None:
         self._plan = plan
         self._chunks = chunks
         self._next = begun
         self._sleep = sleep
-        self._has_length = has_length
-
-    def __len__(self) -> int:
-        if not self._has_length:
-            raise TypeError("no length")
-        return len(self._chunks)
 
     def __iter__(self) -> _Iterable:
         return self
@@ -208,6 +201,13 @@ class _Iterable:
     def close(self) -> None:
         self._plan.closes += 1
         self._plan._pass("close", self._sleep)
+
+
+class _SizedIterable(_Iterable):
+    """One that knows how much it yields."""
+
+    def __len__(self) -> int:
+        return len(self._chunks)
 
 
 class _File(BytesIO):

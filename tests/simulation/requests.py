@@ -40,7 +40,6 @@ class Request:
         self.starts_at = -1
         self.ends_at = -1
         self.runs = 0
-        self.is_done = False
 
     def __repr__(self) -> str:
         what = self.plan if self.errors == frozenset() else sorted(self.errors)
@@ -165,7 +164,7 @@ class Requests:
             body = b""
         elif kind == "chunk":
             request.method = "POST"
-            request.errors = frozenset({400})
+            request.errors = frozenset({400, 413})
             head = b"POST %b HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" % path
             body = b"5\r\nhello\r\n" + rng.choice(
                 (b"zz\r\n", b"-1\r\n", b"5\r\nhelloX\r\n", b"5\nhello\r\n", b"1" * 20 + b"\r\n")

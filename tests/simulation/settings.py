@@ -54,7 +54,7 @@ def scaled_constants(rng: random.Random, scale: int) -> Iterator[None]:
             (channel, "SEND_BYTES", rng.choice((scale // 4, scale))),
             (channel, "LINGER_BYTES", scale * 100),
             (outbound, "SPOOL_FILE_BYTES", scale * 2),
-            (clients, "LINGERING_LIMIT", rng.choice((1, 100))),
+            (clients, "LINGERING_LIMIT", rng.choice((1, 100, 100, 100))),
         ]
     before = [(module, name, getattr(module, name)) for module, name, _ in changes]
     for module, name, value in changes:

@@ -1,0 +1,598 @@
+"""One run: a server, its clients, the workers; what must hold always, and at the end."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import random
+import tempfile
+import traceback
+import types
+import weakref
+from bisect import bisect_right
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+from tests.simulation.channels import SimulatedChannel
+from tests.simulation.clients import Client
+from tests.simulation.network import FIRST_NUMBER, Listener, Network, Poller
+from tests.simulation.reading import Response
+from tests.simulation.requests import Request, Requests
+from tests.simulation.settings import draw_settings, scaled_constants
+from tests.simulation.workers import WAITING, Scheduler
+from waitress import channel, create_server, server, task, tcp
+from waitress.channel import LINGER_SILENCE_SECONDS
+from waitress.eventloop import EventLoop, SocketMap
+from waitress.observer import Observer
+
+#: Simulated seconds after which every client that is still there leaves.
+PATIENCE = 600.0
+#: Simulated seconds after that by which every connection has to be over.
+LAST_PATIENCE = 500.0
+#: Passes of the loop and steps of workers that no run of this size needs.
+MOST_PASSES = 60000
+
+_SPOOL_DIR = os.path.realpath(tempfile.gettempdir())
+_LOGGERS = [logging.getLogger(name) for name in ("waitress", "waitress.queue", "waitress.reject")]
+
+
+class Failure(AssertionError):
+    """A run in which something happened that must not."""
+
+
+class _Log(logging.Handler):
+    """Takes what the server logs, and knows what may be logged."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(logging.INFO)
+        self.run = run
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        self.run.note("log %s: %s", record.levelname, record.msg)
+        if record.levelno >= logging.ERROR and not self._is_expected(str(record.msg)):
+            if record.exc_info:
+                self.run.note("%s", "".join(traceback.format_exception(*record.exc_info)))
+            self.run.fail(f"logged: {record.getMessage()}")
+        return True
+
+    def _is_expected(self, message: str) -> bool:
+        if message == "Socket error":
+            return True
+        if message.startswith("Exception while serving /"):
+            request = self.run.requests.by_number.get(int(message.rpartition("/")[2]))
+            return request is not None and request.plan is not None and request.plan.fails
+        return False
+
+
+class _Life(Observer):
+    """Checks that each request lives as it should."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.listening = run.rng.random() < 0.6
+        #: Where each request stands, by its id.
+        self.stages: dict[int, str] = {}
+        self.open_channels = 0
+
+    def _go(self, request: Any, stage: str, *before: str) -> None:
+        number = request.request_id
+        was = self.stages.get(number, "nothing")
+        self.run.note("request id %d: %s -> %s", number, was, stage)
+        if not number or was not in before:
+            self.run.fail(f"request id {number} went from {was} to {stage}")
+        self.stages[number] = stage
+
+    def channel_created(self, channel: Any) -> None:
+        self.open_channels += 1
+
+    def channel_closed(self, channel: Any) -> None:
+        self.open_channels -= 1
+
+    def request_created(self, channel: Any, request: Any) -> None:
+        self._go(request, "created", "nothing")
+
+    def requests_queued(self, channel: Any, requests: Any) -> None:
+        for request in requests:
+            # What is refused before its head is whole was never created.
+            if self.stages.get(request.request_id) not in ("cancelled", "serviced", "finished"):
+                self._go(request, "queued", "created", "nothing", "started")
+
+    def request_refused(self, channel: Any, request: Any, error: Any) -> None:
+        self.run.note("refused: %s, %s", error.reject_reason, error.code)
+
+    def request_started(self, request: Any) -> None:
+        self._go(request, "started", "queued", "created", "nothing")
+
+    def request_serviced(self, request: Any) -> None:
+        self._go(request, "serviced", "started")
+
+    def request_finished(self, request: Any) -> None:
+        self._go(request, "finished", "serviced")
+
+    def request_cancelled(self, request: Any) -> None:
+        self._go(request, "cancelled", "queued", "created", "nothing")
+
+
+class Run:
+    """One simulated life of a server.
+
+    Args:
+        seed: decides everything.
+        trace: takes the lines that tell what happens.
+    """
+
+    def __init__(self, seed: int, trace: Callable[[str], None] | None = None) -> None:
+        self.seed = seed
+        self.trace = trace
+        self.rng = rng = random.Random(seed)
+        self.failures: list[str] = []
+        self.channels: list[SimulatedChannel] = []
+        self.clients: list[Client] = []
+        self.applications = 0
+        scale = rng.choice((200, 1000, 4000))
+        self.scale = scale
+        self.scheduler = Scheduler(
+            rng, rng.choice((1, 1, 2, 4)), rng.choice((0.0, 0.1, 0.4, 0.9))
+        )
+        self.network = Network(self.scheduler.point)
+        self.network.reset_destroys_unread = rng.random() < 0.5
+        self.network.tells_unacknowledged = rng.random() < 0.8
+        self.scheduler.at = lambda seconds, action: self.network.at(
+            self.network.now + seconds, action
+        )
+        self.scheduler.on_failure = self.fail
+        if trace is not None:
+            self.scheduler.note = self.note
+        self.uses_sendmsg = rng.random() < 0.7
+        self.settings = draw_settings(rng, scale)
+        self.life = _Life(self)
+        self.requests = Requests(
+            rng,
+            self.settings["max_request_body_size"],
+            self.settings["max_request_header_size"],
+            scale,
+        )
+        self.poller: Poller
+        self.server: Any = None
+        self.event_loop: EventLoop
+
+    def __repr__(self) -> str:
+        return f"<run {self.seed}>"
+
+    # -- telling
+
+    def note(self, text: str, *args: Any) -> None:
+        """Tell what happens, to those who watch."""
+        if self.trace is not None:
+            line = text % args if args else text
+            if len(line) > 300:
+                line = f"{line[:280]}... ({len(line)} characters)"
+            self.trace(f"{self.network.now - 1000:9.3f}  {line}")
+
+    def fail(self, text: str) -> None:
+        """Tell what must not happen."""
+        self.note("FAILURE: %s", text)
+        if len(self.failures) < 20:
+            self.failures.append(f"{self.network.now - 1000:.3f}: {text}")
+
+    def fail_with_traceback(self, text: str) -> None:
+        """Tell of an exception that is being handled."""
+        self.fail(f"{text}\n{traceback.format_exc()}")
+
+    # -- running
+
+    def go(self) -> None:
+        """Run.
+
+        Raises:
+            Failure: with everything that went wrong.
+        """
+        descriptors = _open_descriptors()
+        try:
+            self._go()
+        except Exception:  # noqa: BLE001 - whatever it is, it is told with the seed
+            self.fail_with_traceback("the run ended early")
+        else:
+            if not self.failures:
+                self._check_leaks(descriptors)
+        if self.failures:
+            raise Failure(f"seed {self.seed}:\n" + "\n".join(self.failures))
+
+    def _go(self) -> None:
+        saved = [(each.handlers, each.propagate, each.level) for each in _LOGGERS]
+        modules = [(module, "time", module.time) for module in (server, channel, task)]
+        modules.append((tcp, "fcntl", tcp.fcntl))
+        wall = types.SimpleNamespace(time=lambda: 1.7e9 + self.network.now)
+        for each in _LOGGERS:
+            each.handlers, each.propagate = [_Log(self)], False
+            each.setLevel(logging.INFO)
+        try:
+            for module, name, _ in modules:
+                setattr(module, name, self.network if name == "fcntl" else wall)
+            with scaled_constants(self.rng, self.scale):
+                self._start()
+                try:
+                    self._run_loop()
+                    if not self.failures:
+                        self._check_end()
+                finally:
+                    self._stop()
+        finally:
+            for module, name, value in modules:
+                setattr(module, name, value)
+            for each, (handlers, propagate, level) in zip(_LOGGERS, saved, strict=True):
+                each.handlers, each.propagate = handlers, propagate
+                each.setLevel(level)
+
+    def _start(self) -> None:
+        rng = self.rng
+        network = self.network
+        event_loop = self.event_loop = EventLoop(
+            SocketMap(),
+            clock=network.clock,
+            poller_factory=self._make_poller,
+            condition_factory=self.scheduler.condition,
+        )
+        self.listener = Listener(network)
+        self.server = create_server(
+            self._application,
+            map=event_loop.map,
+            _sock=self.listener,
+            _dispatcher=self.scheduler,
+            host="127.0.0.1",
+            port=8080,
+            spool_dir=_SPOOL_DIR,
+            **self.settings,
+        )
+        self.server.simulation = self
+        self.server.channel_class = SimulatedChannel
+        self.server.observer = self.life
+        trigger: Any = self.server.trigger
+        pull = trigger.pull_physically_threadsafe
+
+        def stepped_pull() -> Any:
+            self.scheduler.point("pull")
+            return pull()
+
+        trigger.pull_physically_threadsafe = stepped_pull
+        self.note("settings: %s", self.settings)
+        bad = rng.choice((0.0, 0.05, 0.3))
+        for number in range(1, rng.choice((1, 1, 2, 3, 5)) + 1):
+            batches = [
+                [self.requests.draw(bad) for _ in range(rng.choice((1, 1, 2, 4)))]
+                for _ in range(rng.choice((1, 1, 2, 3)))
+            ]
+            client = Client(self, number, rng, batches, self.scale)
+            capacity = rng.choice((1 + self.scale // 3, self.scale * 2, self.scale * 20))
+            when = network.now + rng.choice((0.0, 0.0, 0.01, 1.0, 7.0))
+            network.at(when, lambda c=client, n=capacity: c.start(n, self.listener))  # type: ignore[misc]
+            self.clients.append(client)
+        for client in self.clients:
+            for batch in client.batches:
+                self.note("%s: %s", client, batch)
+
+    def _make_poller(self, select: Any) -> Poller:
+        self.poller = Poller(self.network, self.scheduler, self.rng.shuffle, self._rest)
+        return self.poller
+
+    def _run_loop(self) -> None:
+        network = self.network
+        socket_map = self.event_loop.map
+        timeout = self.settings["asyncore_loop_timeout"]
+        begun = network.now
+        has_told_all = False
+        while True:
+            self.server.asyncore.loop(
+                timeout=timeout,
+                map=socket_map,
+                use_poll=self.settings["asyncore_use_poll"],
+                count=1,
+            )
+            if self.failures and self.trace is None:
+                return
+            elapsed = network.now - begun
+            if self._is_over():
+                break
+            if elapsed > PATIENCE and not has_told_all:
+                has_told_all = True
+                self.note("whoever is still there leaves")
+                for client in self.clients:
+                    if client.sock is not None:
+                        client.close(resets=client.down.arrived != b"")
+            if elapsed > PATIENCE + LAST_PATIENCE or self.poller.passes > MOST_PASSES:
+                self.fail(
+                    f"after {elapsed} s and {self.poller.passes} passes there is still "
+                    f"{self.server.active_channels}"
+                )
+                return
+        if self.poller.timeouts > 20 + (network.now - begun) * 10:
+            self.fail(f"the loop woke for nothing {self.poller.timeouts} times")
+
+    def _is_over(self) -> bool:
+        return (
+            not self.server.active_channels
+            and not self.scheduler.workers
+            and not self.scheduler.queue
+            and not self.listener.backlog
+            and self.network.next_event == inf
+        )
+
+    def _rest(self) -> None:
+        """Look at everything: nothing is going to happen before the time goes on."""
+        if self.event_loop.ready:
+            self.fail(f"not woken for {list(self.event_loop.ready)}")
+        for each in list(self.server.active_channels.values()):
+            each.check_rest()
+            each.check_patience()
+        for worker in self.scheduler.workers:
+            if worker.state is WAITING:
+                outbound = worker.task.outbound
+                if outbound.is_closed:
+                    self.fail(f"{worker} waits for a buffer that is closed")
+                if outbound.pending <= self.settings["outbuf_high_watermark"]:
+                    self.fail(f"{worker} waits for room that is there")
+
+    def is_being_served(self, channel: SimulatedChannel) -> bool:
+        """Whether a task for the channel is queued or runs."""
+        return channel in self.scheduler.queue or any(
+            worker.task is channel for worker in self.scheduler.workers
+        )
+
+    def arrival_of(self, client: Client, position: int) -> float:
+        """Return when the byte at a position of the client's stream came to the server."""
+        history = client.up.history
+        index = bisect_right(history, (position, inf))
+        return history[index][1] if index < len(history) else inf
+
+    # -- the application
+
+    def _application(self, environ: Any, start_response: Any) -> Any:
+        number = int(environ["PATH_INFO"][1:])
+        client = self.clients[int(environ["REMOTE_PORT"]) - 40001]
+        request = self.requests.by_number[number]
+        self.note("the application runs %s of %s", request, client)
+        self.applications += 1
+        self._check_call(environ, client, request)
+        plan = request.plan
+        assert plan is not None
+        if plan.reads != "no":
+            size = -1 if plan.reads == "all" else len(request.body) // 2
+            body = environ["wsgi.input"].read(size)
+            if body != (request.body if size < 0 else request.body[:size]):
+                self.fail(f"{request} has another body: {body!r}")
+        if environ.get("CONTENT_LENGTH", "0") != str(len(request.body)):
+            self.fail(f"{request} has CONTENT_LENGTH {environ.get('CONTENT_LENGTH')}")
+        if environ["REQUEST_METHOD"] != request.method:
+            self.fail(f"{request} has the method {environ['REQUEST_METHOD']}")
+        return plan.respond(environ, start_response, self.scheduler.sleep)
+
+    def _check_call(self, environ: Any, client: Client, request: Request) -> None:
+        if request.plan is None:
+            self.fail(f"the application runs {request}")
+        if request not in client.sent or request.is_cut or client.up.total < request.ends_at:
+            self.fail(f"{client} has not sent {request}")
+        request.runs += 1
+        if request.runs > 1:
+            self.fail(f"{request} runs again")
+        if client.channel.state.name != "OPEN" and client.channel.closed_at is None:
+            self.fail(f"{request} runs on a connection that is being closed")
+        for other in client.sent[: client.sent.index(request)]:
+            if other.plan is None or other.is_cut:
+                self.fail(f"{request} runs behind {other}")
+        if client.channel.active is not None:
+            self.fail(f"{request} runs beside {client.channel.active}")
+        client.channel.active = request
+
+    # -- the end
+
+    def _check_end(self) -> None:
+        for client in self.clients:
+            _Judgement(self, client).judge()
+        for request in self.requests.by_number.values():
+            plan = request.plan
+            if plan is None:
+                continue
+            if request.runs and plan.has_iterable and plan.closes != 1:
+                self.fail(f"{request}: its iterable was closed {plan.closes} times")
+            if plan.file is not None and not plan.file.closed:
+                self.fail(f"{request}: its file was not closed")
+
+    def _stop(self) -> None:
+        """End the server, whatever state it is in."""
+        self.server.close()
+        for each in list(self.server.active_channels.values()):
+            each.close()
+        self.scheduler.end()
+        self.event_loop.drain_ready()
+
+    def _check_leaks(self, descriptors: int) -> None:
+        this = self.server
+        left = {
+            "the map": dict(self.event_loop.map),
+            "channels": dict(this.active_channels),
+            "clients": set(this.clients.channels),
+            "lingering": this.clients.lingering_count,
+            "spooled bytes": this.spool.used,
+            "waiters for the spool": set(this.spool._waiters),
+            "deadlines": len(self.event_loop.deadlines),
+            "ready": list(self.event_loop.ready),
+            "sockets": dict(self.network.sockets),
+            "workers": self.scheduler.workers,
+            "observed channels": self.life.open_channels,
+        }
+        for what, value in left.items():
+            if value:
+                self.fail(f"left behind: {what} {value}")
+        for number, stage in self.life.stages.items():
+            if stage not in ("finished", "serviced", "cancelled", "created"):
+                self.fail(f"request id {number} ended as {stage}")
+        for each in self.channels:
+            queue = each.request_queue
+            if queue.requests or queue.in_service or each.request is not None:
+                self.fail(f"{each} keeps {queue.requests} {queue.in_service} {each.request}")
+            if each.outbound.pending or each.outbound.segments:
+                self.fail(f"{each} keeps {each.outbound.segments}")
+        now = _open_descriptors()
+        if now != descriptors:
+            self.fail(f"left behind: {now - descriptors} descriptors")
+
+
+class _Judgement:
+    """Whether a client got what it deserved.
+
+    Walks along its requests and the responses that it read.
+    """
+
+    def __init__(self, run: Run, client: Client) -> None:
+        self.run = run
+        self.client = client
+        self.channel: SimulatedChannel | None = client.channel
+
+    def judge(self) -> None:
+        """Tell what is wrong."""
+        client = self.client
+        responses = client.reader.responses
+        if len(responses) > len(client.sent):
+            self._fail(f"{len(responses)} responses to {len(client.sent)} requests")
+            return
+        if client.reader.rest and len(responses) == len(client.sent) == client.reader.whole:
+            self._fail(f"more bytes: {client.reader.rest!r}")
+        for position, request in enumerate(client.sent):
+            if position == len(responses):
+                self._judge_missing(request)
+                return
+            response = responses[position]
+            self.run.note("%s: %s answered by %s", client, request, response)
+            if response.interim > request.expects:
+                self._fail(f"{request} was invited {response.interim} times")
+            self._judge_response(request, response)
+            if not response.is_whole or (request.plan is not None and request.plan.fails):
+                return
+            if response.closes:
+                if position + 1 < len(responses):
+                    self._fail(f"a response behind {response}")
+                for later in client.sent[position + 1 :]:
+                    if later.runs:
+                        self._fail(f"{later} ran behind {response}")
+                return
+
+    def _fail(self, text: str) -> None:
+        self.run.fail(f"{self.client}: {text} [{self.client.describe()}]")
+
+    # -- a response
+
+    def _judge_response(self, request: Request, response: Response) -> None:
+        if "x-number" in response.headers:
+            self._judge_own(request, response)
+        elif response.is_whole or self._excuse(request) is None:
+            self._judge_error(request, response)
+
+    def _judge_own(self, request: Request, response: Response) -> None:
+        plan = request.plan
+        if plan is None or response.headers["x-number"] != str(request.number):
+            self._fail(f"{request} got another's response {response}")
+            return
+        if "x-wrong" in response.headers or str(response.status) != plan.status[:3]:
+            self._fail(f"{request} got {response}")
+        if response.version != request.version:
+            self._fail(f"{request} was answered in {response.version}")
+        if not plan.body.startswith(bytes(response.body)):
+            self._fail(f"{request} got another body")
+        declared = plan.declared
+        if response.framing == "length" and int(response.headers["content-length"]) != (
+            plan.total if declared is None else declared
+        ) and plan.shape != "file":
+            self._fail(f"{request} got {response}")
+        if response.is_whole and not plan.fails and request.asks_to_close and not response.closes:
+            self._fail(f"{request} asked for a close: {response}")
+        full = plan.total if declared is None else min(plan.total, declared)
+        if response.is_whole:
+            if response.framing != "none" and len(response.body) != full:
+                self._fail(f"{request}: {len(response.body)} of {full} bytes look whole")
+            if plan.fails and response.framing in ("chunks", "end"):
+                self._fail(f"{request} fails, and {response} looks whole")
+            return
+        deserved = plan.fails or (declared is not None and declared > plan.total)
+        if not deserved and self._excuse(request) is None:
+            self._fail(f"{request}: cut, {len(response.body)} of {full} bytes")
+        elif not self.client.got_end and not self.client.is_over and not self.client.is_stalled:
+            self._fail(f"{request}: the response stands still")
+
+    def _judge_error(self, request: Request, response: Response) -> None:
+        status = response.status
+        if not response.closes:
+            self._fail(f"{request}: an error that keeps the connection: {response}")
+        plan = request.plan
+        verdicts = self.channel.verdicts if self.channel else []
+        if status in request.errors:
+            return
+        if status == 500 and plan is not None and request.runs and plan.fails:
+            return
+        if status == 507 and len(request.body) > self.run.settings["outbuf_high_watermark"]:
+            return
+        if status == 408 and {"head", "body", "evicted"} & set(verdicts) and not request.runs:
+            return
+        if not response.is_whole and not response.headers:
+            return
+        self._fail(f"{request} got {response}")
+
+    # -- what never came
+
+    def _judge_missing(self, request: Request) -> None:
+        if self._excuse(request) is None:
+            self._fail(f"no response to {request}; the server: {self._about_channel()}")
+
+    def _about_channel(self) -> str:
+        channel = self.channel
+        if channel is None:
+            return "has not accepted"
+        return f"verdicts {channel.verdicts}, closed at {channel.closed_at}"
+
+    def _ends_with_reset(self) -> bool:
+        """Whether the connection ended in the middle of a body that ends with it."""
+        return any(
+            each.runs and each.plan is not None and each.plan.fails and each.version == "1.0"
+            for each in self.client.sent
+        )
+
+    def _has_broken_its_word(self) -> bool:
+        """Whether the client sent more behind a request that was to be the last."""
+        return any(each.asks_to_close and not each.errors for each in self.client.sent[:-1])
+
+    def _excuse(self, request: Request) -> str | None:
+        """Return why the response need not have come, or not wholly."""
+        client, channel = self.client, self.channel
+        if client.closed_at is not None and not client.got_end:
+            return "the client left first"
+        if client.is_stalled:
+            return "the client does not read"
+        if channel is None or channel.closed_at is None:
+            return None
+        verdicts = channel.verdicts
+        if "cut" in verdicts:
+            return "it did not read"
+        if client.ended_at is not None and self.run.settings["channel_request_lookahead"] > 0:
+            return "it sent its end, with a look-ahead"
+        position = client.sent.index(request)
+        if position == len(client.reader.responses) and request.starts_at >= channel.total_at_close:
+            return "it sent too late" if "idle" in verdicts or "evicted" in verdicts else None
+        if request.is_cut and client.ended_at is not None:
+            return "it did not send all of it"
+        if client.was_reset and client.manner != "eager":
+            return "it read late"
+        if client.was_reset and self._has_broken_its_word():
+            return "it asked for the end, and went on sending"
+        if client.was_reset and self._ends_with_reset():
+            return "a response that only a reset can show to be cut"
+        longest = min(self.run.settings["linger_timeout"], LINGER_SILENCE_SECONDS)
+        if client.was_reset and (channel.lingered >= longest or channel.was_refused_to_linger):
+            return "it lingered as long as it may"
+        if "evicted" in verdicts:
+            return "evicted at once"
+        return None
+
+
+def _open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
