@@ -14,8 +14,8 @@ NOW = 1000.0
 class Client:
     """A connection: how long it has been receiving a head, idle, or stalled."""
 
-    def __init__(self, head=None, idle=None, stalled=None, stays=False):
-        self._since = {"head": head, "idle": idle, "stalled": stalled}
+    def __init__(self, head=None, idle=None, stalled=None, lingering=None, stays=False):
+        self._since = {"head": head, "idle": idle, "stalled": stalled, "lingering": lingering}
         self._stays = stays
         self.fate = None
 
@@ -31,6 +31,12 @@ class Client:
 
     def stalled_since(self, now):
         return self._when("stalled", now)
+
+    def lingering_since(self):
+        return self._when("lingering")
+
+    def close(self):
+        self.fate = "closed"
 
     def give_up_head(self):
         self.fate = "head given up"
@@ -106,6 +112,13 @@ class TestRoomForANewcomer:
         assert clients_of(first, second).make_room(NOW, 7.5)
         assert first.fate == "looked at"
         assert second.fate == "closed"
+
+    def test_is_made_first_by_the_one_that_has_lingered_longest(self):
+        short, long = Client(lingering=0.1), Client(lingering=0.2)
+        others = Client(head=29), Client(idle=100)
+        assert clients_of(short, long, *others).make_room(NOW, 7.5)
+        assert long.fate == "closed"
+        assert {client.fate for client in (short, *others)} == {None}
 
     def test_is_not_made_by_those_who_have_just_become_idle(self):
         idle = Client(idle=0.9)

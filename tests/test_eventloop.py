@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
-import os
 import select
 import socket
 import sys
@@ -19,6 +18,7 @@ from tests.fakes import FakeClock
 from tests.looping import PATIENCE, InThread, Raises, Stranger, await_event, tcp_pair
 from waitress.eventloop import (
     LONGEST_WAIT,
+    UNWAKEABLE_WAIT,
     EventLoop,
     ExitNow,
     SocketMap,
@@ -481,6 +481,22 @@ class TestTheWait:
         world.loop.run(1.0, world.dispatch, 1)
         assert native.events == ["ready"]
         assert pulled == [1]
+
+    def test_is_short_when_the_last_that_could_end_it_is_gone(self, world):
+        """Workers may still finish responses while the server goes down."""
+        world.map[3] = Stranger()
+        first, last = object(), object()
+        world.loop.wakers.extend([first, last])
+        world.turn()
+        world.loop.remove_waker_threadsafe(first)
+        world.loop.remove_waker_threadsafe(object())
+        world.turn()
+        world.loop.remove_waker_threadsafe(last)
+        world.turn()
+        world.turn(timeout=0.01)
+        world.loop.wakers.append(first)
+        world.turn()
+        assert world.timeouts == [1.0, 1.0, UNWAKEABLE_WAIT, 0.01, 1.0]
 
     def test_is_over_for_the_next_who_wakes_when_nothing_could_wake(self, world):
         world.map[3] = Stranger()
@@ -1154,9 +1170,9 @@ class TestAStart:
         first, second = Native(world.loop), Native(world.loop)
         world.map[3] = first
         order = []
-        first.actions["events 1"] = lambda: [
-            world.loop.start_soon(each) for each in (first, second)
-        ] and order.append("events")
+        first.actions["events 1"] = lambda: (
+            [world.loop.start_soon(each) for each in (first, second)] and order.append("events")
+        )
         first.actions["started"] = lambda: order.append("first")
         second.actions["started"] = lambda: order.append("second")
         world.turn((3, READ))
@@ -1291,8 +1307,6 @@ class TestARun:
 class TestOtherThreads:
     def test_may_clear_the_map_and_the_loop_ends(self):
         ours, theirs = tcp_pair()
-        event_loop = EventLoop()
-        event_loop.map[ours.fileno()] = Stranger()
         waiting = threading.Event()
 
         class Telling(EpollPoller):
@@ -1301,7 +1315,8 @@ class TestOtherThreads:
                 wait = self.poll
                 self.poll = lambda timeout: waiting.set() or wait(timeout)
 
-        event_loop._poller_factory = Telling
+        event_loop = EventLoop(poller_factory=Telling)
+        event_loop.map[ours.fileno()] = Stranger()
         running = InThread(event_loop.run, 0.02, World().dispatch)
         await_event(waiting)
         event_loop.map.clear()

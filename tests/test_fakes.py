@@ -6,7 +6,7 @@ import errno
 import select
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -84,9 +84,10 @@ def test_nothing_to_read_and_no_room_are_told_alike(pair: Pair) -> None:
     with pytest.raises(BlockingIOError):
         near.recv(1)
     assert ready(poller, near, READ | WRITE) == WRITE
+    while ready(poller, near, WRITE):
+        near.send(b"x" * 1_000_000)
     with pytest.raises(BlockingIOError):
-        while near.send(b"x" * 1_000_000):
-            pass
+        near.send(b"x")
     assert ready(poller, near, READ | WRITE) == 0
 
 
@@ -115,7 +116,7 @@ def test_close_may_be_made_a_reset(pair: Pair) -> None:
     near.close()
     assert ready(poller, far, READ, ERROR | HANGUP) & PEER_CLOSED == 0  # Not asked for.
     assert far.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    with pytest.raises(OSError, match="(?i)not connected"):
+    with pytest.raises(OSError, match=r"(?i)not connected"):
         far.shutdown(socket.SHUT_WR)
 
 
@@ -132,7 +133,8 @@ def test_sending_to_one_that_has_closed_brings_a_reset(pair: Pair) -> None:
 def test_closed_socket_is_good_for_nothing(pair: Pair) -> None:
     near, _, _ = pair
     near.close()
-    for use in (lambda: near.recv(1), lambda: near.send(b"x")):
+    uses: list[Callable[[], Any]] = [lambda: near.recv(1), lambda: near.send(b"x")]
+    for use in uses:
         with pytest.raises(OSError) as caught:
             use()
         assert caught.value.errno == errno.EBADF
@@ -141,7 +143,11 @@ def test_closed_socket_is_good_for_nothing(pair: Pair) -> None:
 def test_registrations_are_kept_exactly(pair: Pair) -> None:
     near, _, poller = pair
     fd = near.fileno()
-    for wrong in (lambda: poller.modify(fd, READ), lambda: poller.unregister(fd)):
+    wrongs: list[Callable[[], Any]] = [
+        lambda: poller.modify(fd, READ),
+        lambda: poller.unregister(fd),
+    ]
+    for wrong in wrongs:
         with pytest.raises(FileNotFoundError):
             wrong()
     poller.register(fd, READ)
@@ -298,5 +304,3 @@ def test_responses_are_read_one_after_the_other() -> None:
 def test_cut_responses_are_told(data: bytes) -> None:
     with pytest.raises(Incomplete):
         read_responses(data)
-
-

@@ -163,6 +163,15 @@ class TestTemporaryFiles:
         outbound.put(b"y")
         assert kinds(outbound) == ["MemorySegment"]
 
+    def test_are_told_of_while_they_are_there(self, outbound):
+        assert not outbound.holds_spool
+        outbound.put(b"x" * 100)
+        assert not outbound.holds_spool
+        outbound.put(b"y")
+        assert outbound.holds_spool
+        outbound.take_all()
+        assert not outbound.holds_spool
+
     def test_are_counted_until_they_are_gone(self, outbound):
         outbound.put(b"x" * 200)
         outbound.put(b"y" * 300)
@@ -191,9 +200,7 @@ class TestTemporaryFiles:
         assert outbound.pending == outbound.budget.used == 0
         assert outbound.segments == ()
 
-    def test_that_fill_the_disk_leave_nothing_of_what_was_not_written(
-        self, outbound, monkeypatch
-    ):
+    def test_that_fill_the_disk_leave_nothing_of_what_was_not_written(self, outbound, monkeypatch):
         outbound.put(b"x" * 200)
         full = OSError(28, "No space left on device")
 
@@ -570,7 +577,7 @@ def test_worker_and_loop_at_once_lose_nothing(cut):
 def _race(cut):
     wake = threading.Event()
     outbound = Outbound(limit=2000, on_wait=wake.set)
-    sizes = [size for size in range(0, 400, 7)]
+    sizes = list(range(0, 400, 7))
 
     def work():
         for size in sizes:

@@ -40,7 +40,7 @@ class FakeKqueueModule:
     def __init__(self):
         self.queues = []
 
-    def kevent(self, ident, filter, flags):  # noqa: A002 - the real name
+    def kevent(self, ident, filter, flags):
         return SimpleNamespace(ident=ident, filter=filter, flags=flags)
 
     def kqueue(self):
@@ -328,9 +328,7 @@ class TestKqueue:
         theirs.shutdown(socket.SHUT_WR)
         assert poller.poll(5) == [(ours.fileno(), HANGUP)]
 
-    def test_asks_for_as_many_events_as_there_can_be(
-        self, poller, module, pair
-    ):
+    def test_asks_for_as_many_events_as_there_can_be(self, poller, module, pair):
         poller.poll(0)
         for each in pair:
             poller.register(each.fileno(), READ)

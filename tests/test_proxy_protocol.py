@@ -299,6 +299,22 @@ class TestNoHeader:
     def test_is_never_taken_for_one(self, data, cut):
         assert refused(data, cut) == MISSING
 
+    @pytest.mark.parametrize(
+        ("data", "sample"),
+        [
+            (b"GET / HTTP/1.1\r\nAuthorization: x\r\n\r\n", b"GET / HTTP/1.1\r"),
+            (b"PROXY x\r\nGET / HTTP/1.1\r\n", b"PROXY x\r"),
+            (b"\x16\x03\x01", b"\x16\x03\x01"),
+            (b"\r\n\r\nGET / HTTP/1.1\r\n", b"\r"),
+            (block(0xFF), block(0xFF)),
+        ],
+    )
+    def test_is_told_to_logs_without_a_request_behind_it(self, data, sample):
+        receiver, _ = feed(data, "whole")
+
+        assert receiver.error is not None
+        assert receiver.sample == sample
+
     def test_is_seen_with_the_first_octet_that_differs(self):
         for start in (b"PROXY ", SIGNATURE):
             for size in range(len(start)):

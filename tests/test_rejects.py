@@ -28,6 +28,13 @@ def line(caplog: pytest.LogCaptureFixture) -> str:
     return record.getMessage()
 
 
+def by_default(caplog: pytest.LogCaptureFixture) -> None:
+    """Have the levels that nobody has set."""
+    caplog.set_level(logging.WARNING)
+    caplog.set_level(logging.NOTSET, "waitress")
+    caplog.set_level(logging.NOTSET, "waitress.reject")
+
+
 class TestCounts:
     def test_begin_empty(self):
         assert RejectCounts().snapshot() == {}
@@ -147,7 +154,7 @@ class TestLines:
 class TestSilence:
     def test_is_kept_unless_somebody_asks(self, caplog):
         """The default of the standard library shows warnings, and refusals are none."""
-        caplog.set_level(logging.WARNING)
+        by_default(caplog)
         rejects = Rejects()
 
         rejects.tell("bad-host", ("192.0.2.1", 80))
@@ -156,7 +163,7 @@ class TestSilence:
         assert rejects.counts.snapshot() == {"bad-host": 1}
 
     def test_does_not_look_at_what_it_would_tell(self, caplog):
-        caplog.set_level(logging.WARNING)
+        by_default(caplog)
 
         class Peer:
             def __str__(self) -> str:
@@ -202,9 +209,12 @@ class TestEscaping:
     def test_keeps_any_client_within_one_line_of_the_known_form(
         self, reason: str, peer: Any, sample: bytes | str
     ):
+        class Keeping(logging.Handler):
+            def emit(self, record: logging.LogRecord) -> None:
+                records.append(record)
+
         records: list[logging.LogRecord] = []
-        handler = logging.Handler()
-        handler.emit = records.append  # type: ignore[method-assign]
+        handler = Keeping()
         logger = logging.getLogger("waitress.reject.alone")
         logger.setLevel(logging.INFO)
         logger.addHandler(handler)

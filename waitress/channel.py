@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import enum
 import itertools
+import logging
 import socket
 import threading
 import time
@@ -76,6 +77,8 @@ WORKER_WAIT_LOOK_SECONDS = 1.0
 #: The end of a lingering close: without a byte for so long (seconds), or after so many.
 LINGER_SILENCE_SECONDS = 5.0
 LINGER_BYTES = 64 * 1024 * 1024
+
+logger = logging.getLogger("waitress.channel")
 
 _channel_ids = itertools.count(1)
 _request_ids = itertools.count(1)
@@ -139,6 +142,8 @@ class HTTPChannel(wasyncore.dispatcher):
     #: Nothing that the client may still send is a request: it was refused, or asked to
     #: close.
     _input_ended = False
+    #: What came last was empty lines.
+    _got_empty_lines = False
     #: The kernel's buffer is full: wait for it to say that it takes more.
     _is_blocked = False
     #: The client was seen to send no more; and to be gone altogether.
@@ -279,6 +284,8 @@ class HTTPChannel(wasyncore.dispatcher):
         """Both directions are closed, or the connection was reset."""
         if self.state is _CLOSED:
             return
+        if self.state is _LINGERING and not flags & (ERROR | INVALID):
+            return  # Both have said their last word; what came before it is still read.
         if flags & (ERROR | INVALID) or not self.request_queue.requests:
             self.handle_close()
             return
@@ -379,10 +386,13 @@ class HTTPChannel(wasyncore.dispatcher):
         self.sent_continue = False
         if not getattr(request, "request_id", 0):
             request.request_id = next(_request_ids)
+        self._got_empty_lines = request.empty
         if request.empty:
             return
         if request.error or request.connection_close:
             self._input_ended = True
+            # Answered or dropped: what belongs to a refused request may be on its way.
+            self._lingers = self._lingers or bool(request.error)
         if self.request_queue.append(request):
             queued.append(request)
         else:
@@ -463,10 +473,12 @@ class HTTPChannel(wasyncore.dispatcher):
 
     def _refuse_receiving(self, error: Error, reason: str) -> None:
         """Refuse the request being received."""
-        request, self.request = self.request, None
+        request, self.request = self.request or self.parser_class(self.adj), None
+        if not getattr(request, "request_id", 0):
+            request.request_id = next(_request_ids)
         request.error = error
         error.reject_reason = reason
-        self._input_ended = True
+        self._input_ended = self._lingers = True
         if self.request_queue.append(request):
             self._start_next()
         self._advance()
@@ -546,7 +558,9 @@ class HTTPChannel(wasyncore.dispatcher):
     def _move_to(self, state: ChannelState, reason: str) -> None:
         assert state in _MOVES[self.state], (self.state, state)
         self.state = state
-        self.log(f"channel {self.channel_id} is {state.name}: {reason}")
+        # Not through the instance: whoever replaces its logger need not know debug().
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("channel %d is %s: %s", self.channel_id, state.name, reason)
 
     def _finish_draining(self) -> None:
         """Close, after everything was sent, so that the client gets to read it."""
@@ -561,7 +575,9 @@ class HTTPChannel(wasyncore.dispatcher):
 
         The kernel resets when bytes of the client lie unread, or come later.
         """
-        if self._lingers and not self._peer_closed:
+        # A client that did not ask for this end goes on sending until it sees it.
+        ended_by_us = self.request_queue.is_ended and not self._input_ended
+        if (self._lingers or ended_by_us) and not self._peer_closed:
             return True
         try:
             return bool(self.socket.recv(1))
@@ -609,6 +625,8 @@ class HTTPChannel(wasyncore.dispatcher):
             return
         if self.state is _LINGERING:
             self.clients.lingering_count -= 1
+        if self._is_in_mid_response():
+            tcp.reset_on_close(self.socket)
         self._move_to(_CLOSED, "closed")
         self.event_loop.deadlines.forget(self)
         self.clients.channels.discard(self)
@@ -624,6 +642,14 @@ class HTTPChannel(wasyncore.dispatcher):
         super().close()
         if self.observer.listening:
             self.observer.channel_closed(self)
+
+    def _is_in_mid_response(self) -> bool:
+        """Say whether closing now cuts a response, which a reset makes visible."""
+        if self.outbound.pending:
+            return True
+        queue = self.request_queue
+        requests = queue.requests
+        return queue.in_service and bool(requests) and requests[0].version == "1.0"
 
     # -- loop: interest and deadlines --------------------------------------------------
 
@@ -659,7 +685,9 @@ class HTTPChannel(wasyncore.dispatcher):
             return _OURS
         request = self.request
         if request is None:
-            return _IDLE
+            # Empty lines are not a request, but they are not silence either: whoever
+            # sends them has begun, and has as long for it as for any head.
+            return _HEAD if self._got_empty_lines else _IDLE
         return _BODY if request.headers_finished else _HEAD
 
     def _current_deadline(self) -> float:
@@ -748,6 +776,10 @@ class HTTPChannel(wasyncore.dispatcher):
     def head_pending_since(self) -> float:
         """Return when the head being received began; ``inf`` when none is."""
         return self._phase_since if self.phase is _HEAD else inf
+
+    def lingering_since(self) -> float:
+        """Return since when the client could have seen the end; ``inf`` before."""
+        return self._phase_since if self.state is _LINGERING else inf
 
     def idle_since(self) -> float:
         """Return since when the connection has been idle; ``inf`` when it is not."""

@@ -30,6 +30,12 @@ class Client(Protocol):
     def head_pending_since(self) -> float:
         """Return when the head being received began; ``inf`` when none is."""
 
+    def lingering_since(self) -> float:
+        """Return since when the client could have seen the end; ``inf`` before."""
+
+    def close(self) -> None:
+        """Close."""
+
     def idle_since(self) -> float:
         """Return since when the connection has been idle; ``inf`` when it is not."""
 
@@ -77,9 +83,14 @@ class Clients:
     def make_room(self, now: float, head_age_limit: float) -> bool:
         """Close one connection in favour of a newcomer; say whether one could go.
 
-        First a head that has been coming for longer than ``head_age_limit`` seconds, the
-        oldest; then the longest idle connection.
+        First one that only waits for its client to have seen the end; then a head that has
+        been coming for longer than ``head_age_limit`` seconds; then the longest idle
+        connection; the oldest of each.
         """
+        channel, since = self._oldest(lambda client: client.lingering_since())
+        if channel is not None:
+            channel.close()
+            return True
         channel, since = self._oldest(lambda client: client.head_pending_since())
         if now - since > head_age_limit:
             channel.give_up_head()

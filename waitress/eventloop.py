@@ -50,6 +50,9 @@ __all__ = [
 #: The longest wait, in seconds, when the caller names none: what outsiders do to the
 #: map or to a socket behind the loop's back is noticed after a wait at the latest.
 LONGEST_WAIT = 30.0
+#: The longest wait, in seconds, when the triggers are closed but connections are not yet:
+#: workers still finish responses, and nothing can end the wait for them.
+UNWAKEABLE_WAIT = 0.05
 
 #: A longer wait than a day is not asked of the system, which may not be able to count it.
 _MOST_SECONDS = 86400.0
@@ -185,6 +188,7 @@ class EventLoop:
         self.ready: deque[Any] = deque()
         #: Triggers that can end the wait.
         self.wakers: list[Any] = []
+        self._lost_wakers = False
         #: False while the loop waits, or may begin to without looking at the ready queue
         #: again: then whoever appends must wake it. The order makes it sound without a
         #: lock: a worker appends, then tests the flag; the loop clears the flag, then
@@ -233,6 +237,12 @@ class EventLoop:
         """End the loop's wait, if it waits and there is a trigger to end it with."""
         if self.claim_wakeup_threadsafe():
             self.pull_wakers_threadsafe()
+
+    def remove_waker_threadsafe(self, waker: Any) -> None:
+        """Forget a trigger that is closed."""
+        if waker in self.wakers:
+            self.wakers.remove(waker)
+            self._lost_wakers = True
 
     def pull_wakers_threadsafe(self) -> None:
         """End the loop's wait, after the claim to do so."""
@@ -479,6 +489,8 @@ class EventLoop:
         due_in = self.deadlines.next_deadline() - self.clock()
         if due_in < timeout:
             timeout = max(due_in, 0)
+        if self._lost_wakers and not self.wakers:
+            timeout = min(timeout, UNWAKEABLE_WAIT)
         self._awake = False
         if self.ready or self._starting or any(self._always_ready.values()):
             timeout = 0

@@ -23,7 +23,7 @@ from ipaddress import (
 __all__ = ["Trusted", "TrustedPeers", "client_group", "read_address", "split_trusted"]
 
 #: How trusted peers are told, see :class:`TrustedPeers`.
-Trusted = str | Collection[object] | None
+Trusted = str | IPv4Address | IPv6Address | IPv4Network | IPv6Network | Collection[object] | None
 
 #: Stands for every peer.
 EVERYONE = "*"

@@ -133,6 +133,15 @@ class ProxyProtocolReceiver:
         """What was taken so far."""
         return bytes(self._header)
 
+    @property
+    def sample(self) -> bytes:
+        """The part of it for logs: of what is no block of version 2, the first line.
+
+        What follows that may be a request, and hold what no log should.
+        """
+        header = self.header
+        return header if _agree(self._header, _SIGNATURE) else header.partition(b"\n")[0]
+
     def received(self, data: bytes) -> int:
         """Take the next octets of the connection; say how many were used.
 

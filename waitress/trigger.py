@@ -72,8 +72,8 @@ class _triggerbase:
             self._closed = True
             self.del_channel()  # type: ignore[attr-defined]
             self._close()
-        if self.event_loop is not None and self in self.event_loop.wakers:
-            self.event_loop.wakers.remove(self)
+        if self.event_loop is not None:
+            self.event_loop.remove_waker_threadsafe(self)
 
     def pull_trigger(self, thunk: Callable[[], Any] | None = None) -> None:
         """Wake the loop, and have ``thunk()`` called in its thread.

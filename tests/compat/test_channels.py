@@ -179,7 +179,7 @@ def test_send_that_takes_little_or_nothing_loses_nothing(
 def test_recv_that_gives_single_bytes_is_served(serve: Callable[..., Running]) -> None:
     class Slow(HTTPChannel):
         def recv(self, buffer_size: int) -> bytes:
-            return super().recv(1)  # type: ignore[no-any-return]
+            return super().recv(1)
 
     running = serve(mirror)
     running.server.channel_class = Slow
@@ -414,11 +414,11 @@ def test_only_the_loops_thread_touches_a_client_socket(serve: Callable[..., Runn
     class Watched(HTTPChannel):
         def send(self, data: Any, do_close: bool = True) -> int:
             users.add(threading.get_ident())
-            return super().send(data, do_close=do_close)  # type: ignore[no-any-return]
+            return super().send(data, do_close=do_close)
 
         def recv(self, buffer_size: int) -> bytes:
             users.add(threading.get_ident())
-            return super().recv(buffer_size)  # type: ignore[no-any-return]
+            return super().recv(buffer_size)
 
     running = serve(large)
     running.server.channel_class = Watched

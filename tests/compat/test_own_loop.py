@@ -8,6 +8,7 @@ import socket
 import tempfile
 import threading
 import time
+from collections import OrderedDict, UserDict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -494,6 +495,122 @@ def test_map_changed_by_other_threads_is_seen(own_loop: OwnLoop) -> None:
     server.task_dispatcher.shutdown()
 
 
+# -- a map that others change while the server's own loop waits ------------------------
+
+
+class Kit:
+    """A pipe with an object that reads it."""
+
+    def __init__(self) -> None:
+        self.reading, self.writing = os.pipe()
+        self.stranger = Stranger(self.reading)
+        self.seen = threading.Event()
+        read = self.stranger.handle_read_event
+
+        def note() -> None:
+            read()
+            self.seen.set()
+
+        self.stranger.handle_read_event = note  # type: ignore[method-assign]
+
+    def close(self) -> None:
+        os.close(self.reading)
+        os.close(self.writing)
+
+
+@pytest.fixture(params=[dict, OrderedDict, UserDict], ids=lambda kind: kind.__name__)
+def live_map(request: pytest.FixtureRequest) -> Any:
+    return request.param()
+
+
+@pytest.fixture
+def kits() -> Iterator[list[Kit]]:
+    found = [Kit(), Kit()]
+    yield found
+    for each in found:
+        each.close()
+
+
+def test_objects_put_into_the_map_of_a_running_server_are_served(
+    live_map: Any, kits: list[Kit], serve: Callable[..., Running]
+) -> None:
+    running = serve(hello, map=live_map)
+    with running.connect() as wire:
+        assert wire.get().body == b"hello"
+        first, second = kits
+        live_map[first.reading] = first.stranger
+        os.write(first.writing, b"a")
+        assert first.seen.wait(PATIENCE)
+        # One goes and another comes: the map is as long as before.
+        del live_map[first.reading]
+        live_map[second.reading] = second.stranger
+        os.write(second.writing, b"b")
+        assert second.seen.wait(PATIENCE)
+        first.seen.clear()
+        os.write(first.writing, b"c")
+        assert wire.get().body == b"hello"
+        assert not first.seen.is_set()
+        del live_map[second.reading]
+    assert (first.stranger.data, second.stranger.data) == (b"a", b"b")
+
+
+def test_object_that_changes_its_mind_is_noticed_by_a_running_server(
+    kits: list[Kit], serve: Callable[..., Running]
+) -> None:
+    running = serve(hello)
+    kit = kits[0]
+    kit.stranger.wanted = False
+    running.server._map[kit.reading] = kit.stranger
+    os.write(kit.writing, b"a")
+    with running.connect() as wire:
+        assert wire.get().body == b"hello"
+    assert kit.stranger.data == b""
+    kit.stranger.wanted = True
+    assert kit.seen.wait(PATIENCE)
+    del running.server._map[kit.reading]
+
+
+def test_listening_may_start_when_the_loop_already_runs(serve: Callable[..., Running]) -> None:
+    running = serve(hello, _start=False)
+    running.call_in_loop(lambda: None)
+    running.server.accept_connections()
+    with running.connect() as wire:
+        assert wire.get().body == b"hello"
+
+
+def test_channels_closed_by_another_thread_free_their_clients(
+    serve: Callable[..., Running],
+) -> None:
+    running = serve(hello)
+    server = running.server
+    for close in ("close", "handle_close"):
+        wires = [running.connect() for _ in range(20)]
+        for wire in wires:
+            assert wire.get().body == b"hello"
+        for channel in list(server.active_channels.values()):
+            getattr(channel, close)()
+        for wire in wires:
+            assert wire.read_to_end() == b""
+            wire.close()
+        # The descriptors are free for others at once, and stay with them.
+        with running.connect() as wire:
+            assert wire.get().body == b"hello"
+    assert len(server._map) <= 3
+
+
+def test_flag_set_by_another_thread_closes_an_idle_channel(
+    serve: Callable[..., Running],
+) -> None:
+    running = serve(hello)
+    with running.connect() as wire:
+        assert wire.get().body == b"hello"
+        (channel,) = running.server.active_channels.values()
+        while channel.requests:
+            running.call_in_loop(lambda: None)
+        channel.will_close = True
+        assert wire.read_to_end() == b""
+
+
 # -- the loop itself -----------------------------------------------------------------
 
 
@@ -514,6 +631,19 @@ def test_loop_uses_the_map_of_its_module_at_the_time_of_the_call(
     os.close(reading)
     wasyncore.loop(0.05)
     assert tail.data == b"abc"
+    assert own == {}
+
+
+def test_single_pass_may_wait_for_ever() -> None:
+    own: dict[int, Any] = {}
+    reading, writing = os.pipe()
+    tail = Tail(reading, own)
+    os.close(reading)
+    os.write(writing, b"abc")
+    wasyncore.poll2(None, own)
+    assert tail.data == b"abc"
+    os.close(writing)
+    wasyncore.loop(None, True, own)
     assert own == {}
 
 

@@ -156,6 +156,7 @@ def test_replaced_trigger_is_pulled_for_a_response(serve: Callable[..., Running]
     running.server.trigger = counting = Counting()
     with running.connect() as wire:
         assert wire.get().body == b"hello"
+    running.stop()
     assert counting.pulls >= 1
 
 
@@ -172,7 +173,8 @@ def test_method_that_wakes_the_loop_may_be_overridden(
     running = run_server(Noting(hello, host="127.0.0.1", port=0, threads=1))
     with running.connect() as wire:
         assert wire.get().body == b"hello"
-    assert Noting.wakers == {"waitress-0"}
+    running.stop()
+    assert "waitress-0" in Noting.wakers
 
 
 def test_map_may_be_assigned_before_the_loop_starts(
@@ -267,22 +269,6 @@ def test_stream_ends_when_its_channel_is_marked_as_disconnected(
         assert outcome == ["disconnected"]
         channel.handle_close()
         assert not wire.read_to_end().endswith(b"last.")
-
-
-def test_request_that_waits_behind_another_can_be_dropped(
-    serve: Callable[..., Running],
-) -> None:
-    gate = Gate()
-    running = serve(gate)
-    with running.connect() as wire:
-        wire.send(request("GET", "/one"))
-        gate.await_entry()
-        (channel,) = running.server.active_channels.values()
-        assert [each.path for each in channel.requests] == ["/one"]
-        channel.close_when_flushed = True
-        gate.opened.set()
-        assert wire.read_answer().body == b"hello"
-        assert wire.read_to_end() == b""
 
 
 # -- errors in handlers --------------------------------------------------------------

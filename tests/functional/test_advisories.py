@@ -323,11 +323,7 @@ def test_only_trusted_hops_reach_the_application(simulate: Simulate) -> None:
         trusted_proxy_count=1,
         trusted_proxy_headers="x-forwarded-for x-forwarded-host",
     )
-    sim.connect(
-        get(
-            "/", "X-Forwarded-For: 6.6.6.6, 1.2.3.4", "X-Forwarded-Host: evil, good"
-        )
-    )
+    sim.connect(get("/", "X-Forwarded-For: 6.6.6.6, 1.2.3.4", "X-Forwarded-Host: evil, good"))
     assert application.environ["HTTP_X_FORWARDED_FOR"] == "1.2.3.4"
     assert application.environ["HTTP_X_FORWARDED_HOST"] == "good"
     assert application.environ["REMOTE_ADDR"] == "1.2.3.4"

@@ -115,7 +115,9 @@ def test_idle_connection_with_a_request_on_its_way_does_not_make_room(
     simulate: Simulate,
 ) -> None:
     sim = simulate(hello, connection_limit=2)
-    clients = [sim.connect(), sim.connect()]
+    clients = [sim.connect()]
+    sim.advance(1)
+    clients.append(sim.connect())
     sim.advance(5)
     # Both are idle, as far as the loop knows; the older one's request is in the kernel.
     newcomer = sim.knock()
@@ -124,6 +126,19 @@ def test_idle_connection_with_a_request_on_its_way_does_not_make_room(
     assert clients[0].response().body == b"hello"
     assert clients[1].ended
     assert newcomer.is_open
+
+
+def test_nobody_makes_room_while_requests_of_all_are_on_their_way(simulate: Simulate) -> None:
+    sim = simulate(hello, connection_limit=1)
+    client = sim.connect()
+    sim.advance(5)
+    newcomer = sim.knock()
+    sim.network.after_poll.append(lambda: client.send(get()))
+    sim.turn()
+    assert len(sim.channels) == 1
+    sim.settle()
+    assert client.response().body == b"hello"
+    newcomer.close()
 
 
 def test_slow_head_makes_room_before_any_idle_connection(simulate: Simulate) -> None:

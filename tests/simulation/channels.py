@@ -257,6 +257,27 @@ class SimulatedChannel(HTTPChannel):
             run.fail(f"{self}: the deadline {self.deadline} was missed")
 
 
+class WriteSoonChannel(SimulatedChannel):
+    """A channel as users make it who want to see every byte."""
+
+    def write_soon(self, data: Any) -> int:
+        self.run.scheduler.point("write_soon")
+        return super().write_soon(data)
+
+    def send(self, data: Any, do_close: bool = True) -> int:
+        return super().send(data, do_close)
+
+    def _sends_plainly(self) -> bool:
+        return False
+
+
+class AskedChannel(SimulatedChannel):
+    """A channel that wants to be asked whether it reads."""
+
+    def readable(self) -> bool:
+        return super().readable()
+
+
 def _between(
     point: Callable[[str], None], name: str, function: Callable[..., Any]
 ) -> Callable[..., Any]:

@@ -10,9 +10,20 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
+from tests.simulation.faults import CONNECTION_ERRORS
 from tests.simulation.network import Line, Network, ServerSocket
 from tests.simulation.reading import Malformed, Reader, Response
 from tests.simulation.requests import Request
+
+_MANNERS = {
+    "normal": ("eager",) * 12 + ("slow", "slow", "pauses", "pauses", "stops"),
+    "stalling": ("eager", "slow", "pauses", "pauses", "stops"),
+}
+_LEAVES = {
+    "normal": ("stays",) * 3 + ("closes",) * 3 + ("half-closes",) * 3
+    + ("resets", "aborts", "vanishes"),
+    "leaving": ("half-closes", "resets", "resets", "aborts", "aborts", "vanishes"),
+}  # fmt: skip
 
 _Wish = float | Callable[[], bool]
 
@@ -47,6 +58,7 @@ class Client:
         rng: random.Random,
         batches: list[list[Request]],
         scale: int,
+        mood: str,
     ) -> None:
         self.run = run
         self.number = number
@@ -61,11 +73,8 @@ class Client:
         self.down = Line(network, delay, segment, window)
         self.sent: list[Request] = []
         self.reader = Reader(self._method_of)
-        self.manner = rng.choice(("eager",) * 12 + ("slow", "slow", "pauses", "pauses", "stops"))
-        self.leaves = rng.choice(
-            ("stays", "stays", "closes", "closes", "half-closes", "half-closes", "resets",
-             "aborts", "vanishes")
-        )  # fmt: skip
+        self.manner = rng.choice(_MANNERS["stalling" if mood == "stalling" else "normal"])
+        self.leaves = rng.choice(_LEAVES["leaving" if mood == "leaving" else "normal"])
         self.pace = rng.choice((0.0, 0.0, 0.001, 0.02, 0.5, 4.0))
         self.pieces = rng.choice((1, 1, 2, 4, 12))
         self.pipelines = rng.random() < 0.7
@@ -124,6 +133,7 @@ class Client:
     def start(self, capacity: int, listener: Any) -> None:
         """Connect; called at the moment at which the connection has been made."""
         self.sock = ServerSocket(self.run.network, self.up, self.down, capacity, self)
+        self.sock.reset_error = self.rng.choice(CONNECTION_ERRORS)
         listener.backlog.append(self.sock)
         self.run.note("%s connects", self)
         self._go_on()

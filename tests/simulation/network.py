@@ -463,7 +463,7 @@ class Poller:
         activity = (self.network.activity, self.network.now)
         self.vain_passes = self.vain_passes + 1 if activity == self._activity else 0
         self._activity = activity
-        assert self.vain_passes < SPIN_PASSES, "the loop spins"
+        assert self.vain_passes < SPIN_PASSES, f"the loop spins on {self._ready()}"
 
     def _ready(self) -> list[tuple[int, int]]:
         events = self._pipes.poll(0)

@@ -22,14 +22,14 @@ _ERRORS: tuple[type[BaseException], ...] = (PlannedError, OSError, SystemExit, K
 class Plan:
     """The application's answer to one request."""
 
-    def __init__(self, rng: random.Random, number: int, scale: int) -> None:
+    def __init__(self, rng: random.Random, number: int, scale: int, mood: str) -> None:
         self.number = number
         self.shape = rng.choice(
             ("list", "list", "list", "chunks", "generator", "generator", "object",
              "write", "both", "file", "file")
         )  # fmt: skip
         count = 1 if self.shape in ("list", "file") else rng.choice((0, 1, 2, 3, 5))
-        roll = rng.random()
+        roll = rng.random() if mood != "stalling" else 0.5 + rng.random() / 2
         largest = 40 if roll < 0.5 else (scale if roll < 0.9 else scale * 8)
         self.sizes = [rng.randrange(largest) for _ in range(count)]
         self.total = sum(self.sizes)

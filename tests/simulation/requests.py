@@ -55,10 +55,14 @@ class Requests:
         body_limit: the setting ``max_request_body_size``.
         head_limit: the setting ``max_request_header_size``.
         scale: about the number of bytes above which buffers overflow.
+        mood: "stalling" for large responses.
     """
 
-    def __init__(self, rng: random.Random, body_limit: int, head_limit: int, scale: int) -> None:
+    def __init__(
+        self, rng: random.Random, body_limit: int, head_limit: int, scale: int, mood: str
+    ) -> None:
         self.rng = rng
+        self.mood = mood
         self.body_limit = body_limit
         self.head_limit = head_limit
         self.scale = scale
@@ -77,7 +81,7 @@ class Requests:
 
     def _draw_good(self, request: Request) -> None:
         rng = self.rng
-        request.plan = Plan(rng, request.number, self.scale)
+        request.plan = Plan(rng, request.number, self.scale, self.mood)
         fields: list[str] = []
         if rng.random() < 0.12:
             request.version = "1.0"

@@ -15,9 +15,10 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from tests.simulation.channels import SimulatedChannel
+from tests.simulation.channels import AskedChannel, SimulatedChannel, WriteSoonChannel
 from tests.simulation.clients import Client
-from tests.simulation.network import FIRST_NUMBER, Listener, Network, Poller
+from tests.simulation.faults import ACCEPT_ERRORS, odd_disk
+from tests.simulation.network import Listener, Network, Poller
 from tests.simulation.reading import Response
 from tests.simulation.requests import Request, Requests
 from tests.simulation.settings import draw_settings, scaled_constants
@@ -60,10 +61,13 @@ class _Log(logging.Handler):
     def _is_expected(self, message: str) -> bool:
         if message == "Socket error":
             return True
-        if message.startswith("Exception while serving /"):
-            request = self.run.requests.by_number.get(int(message.rpartition("/")[2]))
-            return request is not None and request.plan is not None and request.plan.fails
-        return False
+        if self.run.disk_fails and message == "Unexpected exception when flushing":
+            return True
+        what, _, number = message.partition("/")
+        if what != "Exception while serving " or not number.isdigit():
+            return self.run.disk_fails > 0 and what == "Exception while serving "
+        plan = self.run.requests.by_number[int(number)].plan
+        return self.run.disk_fails > 0 or (plan is not None and plan.fails)
 
 
 class _Life(Observer):
@@ -131,6 +135,15 @@ class Run:
         self.channels: list[SimulatedChannel] = []
         self.clients: list[Client] = []
         self.applications = 0
+        #: What most clients are like: "normal", "stalling", "leaving".
+        self.mood = rng.choice(("normal",) * 5 + ("stalling", "leaving"))
+        #: How likely the disk fails.
+        self.disk_fails = rng.choice((0.0,) * 15 + (0.3,))
+        #: When the server is ended in the middle of everything; ``None`` for never.
+        self.ends_at: float | None = None
+        if rng.random() < 0.08:
+            self.ends_at = 1000.0 + rng.choice((0.0, 0.05, 1.0, 7.5)) + rng.random()
+        self.was_ended = False
         scale = rng.choice((200, 1000, 4000))
         self.scale = scale
         self.scheduler = Scheduler(
@@ -153,6 +166,7 @@ class Run:
             self.settings["max_request_body_size"],
             self.settings["max_request_header_size"],
             scale,
+            self.mood,
         )
         self.poller: Poller
         self.server: Any = None
@@ -197,6 +211,8 @@ class Run:
         else:
             if not self.failures:
                 self._check_leaks(descriptors)
+            if self.seed % 16 == 0:
+                self._check_memory()
         if self.failures:
             raise Failure(f"seed {self.seed}:\n" + "\n".join(self.failures))
 
@@ -211,7 +227,10 @@ class Run:
         try:
             for module, name, _ in modules:
                 setattr(module, name, self.network if name == "fcntl" else wall)
-            with scaled_constants(self.rng, self.scale):
+            with (
+                scaled_constants(self.rng, self.scale),
+                odd_disk(self.rng, self.disk_fails),
+            ):
                 self._start()
                 try:
                     self._run_loop()
@@ -230,7 +249,7 @@ class Run:
         rng = self.rng
         network = self.network
         event_loop = self.event_loop = EventLoop(
-            SocketMap(),
+            {} if rng.random() < 0.05 else SocketMap(),
             clock=network.clock,
             poller_factory=self._make_poller,
             condition_factory=self.scheduler.condition,
@@ -247,7 +266,9 @@ class Run:
             **self.settings,
         )
         self.server.simulation = self
-        self.server.channel_class = SimulatedChannel
+        self.server.channel_class = rng.choice(
+            (SimulatedChannel,) * 8 + (WriteSoonChannel, AskedChannel)
+        )
         self.server.observer = self.life
         trigger: Any = self.server.trigger
         pull = trigger.pull_physically_threadsafe
@@ -264,11 +285,16 @@ class Run:
                 [self.requests.draw(bad) for _ in range(rng.choice((1, 1, 2, 4)))]
                 for _ in range(rng.choice((1, 1, 2, 3)))
             ]
-            client = Client(self, number, rng, batches, self.scale)
+            client = Client(self, number, rng, batches, self.scale, self.mood)
             capacity = rng.choice((1 + self.scale // 3, self.scale * 2, self.scale * 20))
             when = network.now + rng.choice((0.0, 0.0, 0.01, 1.0, 7.0))
             network.at(when, lambda c=client, n=capacity: c.start(n, self.listener))  # type: ignore[misc]
             self.clients.append(client)
+        if rng.random() < 0.1:
+            error = OSError(rng.choice(ACCEPT_ERRORS), "planned")
+            network.at(network.now + rng.random(), lambda: self.listener.backlog.append(error))
+        if self.ends_at is not None:
+            network.at(self.ends_at, lambda: None)
         for client in self.clients:
             for batch in client.batches:
                 self.note("%s: %s", client, batch)
@@ -293,6 +319,9 @@ class Run:
             if self.failures and self.trace is None:
                 return
             elapsed = network.now - begun
+            if self.ends_at is not None and network.now >= self.ends_at:
+                self._end_in_the_middle()
+                return
             if self._is_over():
                 break
             if elapsed > PATIENCE and not has_told_all:
@@ -310,6 +339,20 @@ class Run:
         if self.poller.timeouts > 20 + (network.now - begun) * 10:
             self.fail(f"the loop woke for nothing {self.poller.timeouts} times")
 
+    def _end_in_the_middle(self) -> None:
+        """End the server as Ctrl-C does, while its workers work."""
+        self.note("the server is ended")
+        self.was_ended = True
+        self.scheduler.shutdown()
+        self.server.asyncore.close_all(self.event_loop.map)
+        network = self.network
+        while self.scheduler.step() or network.next_event < inf:
+            if not self.scheduler.step():
+                network.now = max(network.now, min(network.next_event, network.now + 100))
+                network.run_due()
+        for worker in self.scheduler.workers:
+            self.fail(f"{worker} waits, and the server has ended")
+
     def _is_over(self) -> bool:
         return (
             not self.server.active_channels
@@ -323,9 +366,13 @@ class Run:
         """Look at everything: nothing is going to happen before the time goes on."""
         if self.event_loop.ready:
             self.fail(f"not woken for {list(self.event_loop.ready)}")
-        for each in list(self.server.active_channels.values()):
+        channels = list(self.server.active_channels.values())
+        if len(channels) > self.server.adj.connection_limit:
+            self.fail(f"{len(channels)} connections")
+        for each in channels:
             each.check_rest()
             each.check_patience()
+        self._check_budget()
         for worker in self.scheduler.workers:
             if worker.state is WAITING:
                 outbound = worker.task.outbound
@@ -333,6 +380,18 @@ class Run:
                     self.fail(f"{worker} waits for a buffer that is closed")
                 if outbound.pending <= self.settings["outbuf_high_watermark"]:
                     self.fail(f"{worker} waits for room that is there")
+
+    def _check_budget(self) -> None:
+        """Count what is on the disk, and compare."""
+        total = 0
+        for each in self.channels:
+            if each.closed_at is not None and self.is_being_served(each):
+                return  # Its worker has the request, out of sight.
+            requests = [*each.request_queue.requests, each.request]
+            total += sum(getattr(request, "spooled_bytes", 0) for request in requests)
+            total += sum(getattr(segment, "end", 0) for segment in each.outbound.segments)
+        if total != self.server.spool.used:
+            self.fail(f"{total} bytes are spooled, and {self.server.spool.used} are counted")
 
     def is_being_served(self, channel: SimulatedChannel) -> bool:
         """Whether a task for the channel is queued or runs."""
@@ -384,6 +443,11 @@ class Run:
         if client.channel.active is not None:
             self.fail(f"{request} runs beside {client.channel.active}")
         client.channel.active = request
+        worker = self.scheduler.running
+        assert worker is not None
+        worker.calls += 1
+        if worker.calls > 1:
+            self.fail(f"{request} is the second one in one turn of a worker")
 
     # -- the end
 
@@ -409,6 +473,8 @@ class Run:
 
     def _check_leaks(self, descriptors: int) -> None:
         this = self.server
+        for sock in self.listener.backlog:  # Never accepted: nobody's.
+            self.network.sockets.pop(getattr(sock, "number", 0), None)
         left = {
             "the map": dict(self.event_loop.map),
             "channels": dict(this.active_channels),
@@ -420,6 +486,7 @@ class Run:
             "ready": list(self.event_loop.ready),
             "sockets": dict(self.network.sockets),
             "workers": self.scheduler.workers,
+            "tasks": list(self.scheduler.queue),
             "observed channels": self.life.open_channels,
         }
         for what, value in left.items():
@@ -437,6 +504,20 @@ class Run:
         now = _open_descriptors()
         if now != descriptors:
             self.fail(f"left behind: {now - descriptors} descriptors")
+
+
+    def _check_memory(self) -> None:
+        """Drop what the run holds of the channels: nothing else may hold them."""
+        channels = [weakref.ref(each) for each in self.channels]
+        self.channels.clear()
+        for client in self.clients:
+            client.channel = None
+            if client.sock is not None:
+                client.sock.client = None
+        gc.collect()
+        alive = [each() for each in channels if each() is not None]
+        if alive:
+            self.fail(f"left behind: {alive}, held by {gc.get_referrers(alive[0])}")
 
 
 class _Judgement:
@@ -522,6 +603,8 @@ class _Judgement:
 
     def _judge_error(self, request: Request, response: Response) -> None:
         status = response.status
+        if self.run.disk_fails and status in (500, 507):
+            return
         if not response.closes:
             self._fail(f"{request}: an error that keeps the connection: {response}")
         plan = request.plan
@@ -532,6 +615,9 @@ class _Judgement:
             return
         if status == 507 and len(request.body) > self.run.settings["outbuf_high_watermark"]:
             return
+        if status == 408 and "body" in verdicts and request.waits_for_continue:
+            if not response.interim:
+                self._fail(f"{request} was not invited, and then its body was late")
         if status == 408 and {"head", "body", "evicted"} & set(verdicts) and not request.runs:
             return
         if not response.is_whole and not response.headers:
@@ -566,6 +652,10 @@ class _Judgement:
         client, channel = self.client, self.channel
         if client.closed_at is not None and not client.got_end:
             return "the client left first"
+        if self.run.was_ended:
+            return "the server was ended"
+        if self.run.disk_fails:
+            return "the disk fails"
         if client.is_stalled:
             return "the client does not read"
         if channel is None or channel.closed_at is None:

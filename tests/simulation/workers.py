@@ -76,6 +76,8 @@ class Worker:
         self.number = number
         self.state = RUNNABLE
         self.stands_at = "start"
+        #: How often the application was called.
+        self.calls = 0
         self.carrier = Carrier.take(self._serve)
 
     def __repr__(self) -> str:
@@ -106,13 +108,16 @@ class Condition:
         worker.state = WAITING
         scheduler.note("%s waits for room", worker)
         worker.stands_at = "room"
+        if scheduler.random.random() < 0.05:
+            worker.state = RUNNABLE  # Woken by nobody, as condition variables may be.
         worker.carrier.suspend()
         self._lock.acquire()
         return True
 
     def notify_all(self) -> None:
         for worker in self._waiters:
-            worker.state = RUNNABLE
+            if worker.state is WAITING:
+                worker.state = RUNNABLE
         self._waiters.clear()
 
 

@@ -1,0 +1,932 @@
+"""One connection, seen from the loop: its states, its doors, its errors."""
+
+from __future__ import annotations
+
+import errno
+import io
+import itertools
+import socket
+import struct
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.fakes import FakeClient, RecordingObserver, Simulation, get, post, request
+from tests.functional.applications import hello, large, path
+from waitress.adjustments import Adjustments
+from waitress.buffers import ReadOnlyFileBasedBuffer
+from waitress.channel import ChannelState, ClientDisconnected, HTTPChannel, Phase
+from waitress.parser import HTTPRequestParser
+from waitress.utilities import BadRequest
+
+Simulate = Callable[..., Simulation]
+
+OPEN, DRAINING = ChannelState.OPEN, ChannelState.DRAINING
+LINGERING, CLOSED = ChannelState.LINGERING, ChannelState.CLOSED
+
+
+def channel_class(**attributes: Any) -> type[HTTPChannel]:
+    """Return a channel class with these attributes."""
+    return type("Channel", (HTTPChannel,), attributes)
+
+
+# -- states -----------------------------------------------------------------------------------
+
+
+def in_state(state: ChannelState, simulate: Simulate) -> tuple[Simulation, FakeClient, Any]:
+    """Return a channel that was brought into a state by what brings it there in life."""
+    sim = simulate(large(5000))
+    client = sim.knock(1000)
+    client.is_reading = False
+    sim.settle()
+    channel = sim.channel
+    if state is DRAINING:
+        client.send(get("/", "Connection: close"))
+    elif state is LINGERING:
+        client.send(b"BAD\r\n\r\n" + b"more")
+    elif state is CLOSED:
+        channel.close()
+    sim.settle()
+    assert channel.state is state
+    return sim, client, channel
+
+
+def more_bytes(sim: Simulation, client: FakeClient, channel: Any) -> None:
+    if not client.server_end.is_closed:
+        client.send(b"GET / HT")
+
+
+def half_close(sim: Simulation, client: FakeClient, channel: Any) -> None:
+    client.shutdown()
+
+
+def reset(sim: Simulation, client: FakeClient, channel: Any) -> None:
+    client.reset()
+
+
+def order_close(sim: Simulation, client: FakeClient, channel: Any) -> None:
+    channel.will_close = True
+
+
+def order_drain(sim: Simulation, client: FakeClient, channel: Any) -> None:
+    channel.close_when_flushed = True
+
+
+def close(sim: Simulation, client: FakeClient, channel: Any) -> None:
+    channel.close()
+
+
+def handle_close(sim: Simulation, client: FakeClient, channel: Any) -> None:
+    channel.handle_close()
+
+
+def touch(sim: Simulation, client: FakeClient, channel: Any) -> None:
+    sim.event_loop.touch_threadsafe(channel)
+
+
+def all_is_read(sim: Simulation, client: FakeClient, channel: Any) -> None:
+    client.is_reading = True
+
+
+def time_passes(sim: Simulation, client: FakeClient, channel: Any) -> None:
+    sim.advance(121)
+
+
+NEXT = {
+    (OPEN, more_bytes): OPEN,
+    (OPEN, half_close): CLOSED,
+    (OPEN, reset): CLOSED,
+    (OPEN, order_close): CLOSED,
+    (OPEN, order_drain): CLOSED,
+    (OPEN, close): CLOSED,
+    (OPEN, handle_close): CLOSED,
+    (OPEN, touch): OPEN,
+    (OPEN, all_is_read): OPEN,
+    (OPEN, time_passes): CLOSED,
+    (DRAINING, more_bytes): DRAINING,
+    (DRAINING, half_close): DRAINING,
+    (DRAINING, reset): CLOSED,
+    (DRAINING, order_close): CLOSED,
+    (DRAINING, order_drain): DRAINING,
+    (DRAINING, close): CLOSED,
+    (DRAINING, handle_close): CLOSED,
+    (DRAINING, touch): DRAINING,
+    (DRAINING, all_is_read): CLOSED,
+    (DRAINING, time_passes): CLOSED,
+    (LINGERING, more_bytes): LINGERING,
+    (LINGERING, half_close): CLOSED,
+    (LINGERING, reset): CLOSED,
+    (LINGERING, order_close): CLOSED,
+    (LINGERING, order_drain): LINGERING,
+    (LINGERING, close): CLOSED,
+    (LINGERING, handle_close): CLOSED,
+    (LINGERING, touch): LINGERING,
+    (LINGERING, all_is_read): LINGERING,
+    (LINGERING, time_passes): CLOSED,
+    (CLOSED, more_bytes): CLOSED,
+    (CLOSED, order_close): CLOSED,
+    (CLOSED, order_drain): CLOSED,
+    (CLOSED, close): CLOSED,
+    (CLOSED, handle_close): CLOSED,
+    (CLOSED, touch): CLOSED,
+    (CLOSED, all_is_read): CLOSED,
+    (CLOSED, time_passes): CLOSED,
+}
+
+
+@pytest.mark.parametrize(
+    ("state", "event"), NEXT, ids=lambda what: getattr(what, "name", None) or what.__name__
+)
+def test_each_event_in_each_state_leads_to_the_one_that_the_table_tells(
+    state: ChannelState, event: Callable[..., None], simulate: Simulate
+) -> None:
+    sim, client, channel = in_state(state, simulate)
+    event(sim, client, channel)
+    sim.settle()
+    assert channel.state is NEXT[state, event]
+    is_closed = channel.state is CLOSED
+    assert client.server_end.is_closed is is_closed
+    assert channel.will_close is is_closed
+    assert bool(sim.server.active_channels) is not is_closed
+    assert bool(sim.server.clients.channels) is not is_closed
+
+
+def test_phases_tell_whom_the_connection_waits_for(simulate: Simulate) -> None:
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        sim.dispatcher.pause("at work")
+        return large(5000)(environ, start_response)
+
+    sim = simulate(application)
+    client = sim.knock(1000)
+    client.is_reading = False
+    sim.settle()
+    channel = sim.channel
+    phases = [channel.phase]
+    for data in (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Le", b"ngth: 3\r\n\r\nab", b"c"):
+        client.send(data)
+        sim.settle()
+        phases.append(channel.phase)
+    sim.dispatcher.resume("at work")
+    sim.settle()
+    phases.append(channel.phase)
+    client.is_reading = True
+    sim.settle()
+    phases.append(channel.phase)
+    client.send(b"BAD\r\n\r\nx")
+    sim.settle()
+    phases.append(channel.phase)
+    assert phases == [
+        Phase.IDLE,
+        Phase.HEAD,
+        Phase.BODY,
+        Phase.OURS,
+        Phase.SEND,
+        Phase.IDLE,
+        Phase.LINGER,
+    ]
+
+
+# -- what outsiders read and write --------------------------------------------------------------
+
+
+def test_new_channel_is_open_and_empty(simulate: Simulate) -> None:
+    sim = simulate(hello)
+    before = time.time()
+    client = sim.connect()
+    channel = sim.channel
+    assert channel.connected
+    assert (channel.will_close, channel.close_when_flushed) == (False, False)
+    assert (channel.requests, channel.request) == ([], None)
+    assert (channel.total_outbufs_len, list(channel.outbufs)) == (0, [])
+    assert channel.sendbuf_len == 65536
+    assert channel.sent_continue is False
+    assert before <= channel.creation_time <= time.time()
+    assert (channel.readable(), channel.writable()) == (True, False)
+    assert channel.addr == ("127.0.0.1", 40000 + client.server_end.fd)
+    assert channel.server is sim.server
+    assert channel.adj is sim.server.adj
+    assert channel.socket is client.server_end
+
+
+def test_channels_are_numbered(simulate: Simulate) -> None:
+    sim = simulate(hello)
+    sim.connect()
+    sim.connect()
+    first, second = sim.channels
+    assert second.channel_id == first.channel_id + 1
+
+
+def test_request_being_received_and_those_that_wait_can_be_looked_at(simulate: Simulate) -> None:
+    sim = simulate(hello, channel_request_lookahead=2)
+    sim.dispatcher.is_held = True
+    sim.connect(get("/a") + get("/b") + b"GET /c HTTP/1.1\r\n")
+    channel = sim.channel
+    assert [each.path for each in channel.requests] == ["/a", "/b"]
+    assert not channel.request.completed
+    assert channel.readable()
+
+
+def test_queue_can_be_emptied_from_outside(simulate: Simulate) -> None:
+    sim = simulate(hello)
+    sim.dispatcher.is_held = True
+    client = sim.connect(get("/a") + get("/b"))
+    sim.channel.requests = []
+    sim.dispatcher.is_held = False
+    sim.settle()
+    assert client.data == b""
+    assert sim.channel.requests == []
+
+
+def test_unsent_bytes_can_be_counted(simulate: Simulate) -> None:
+    sim = simulate(large(5000))
+    client = sim.knock(1000)
+    client.is_reading = False
+    client.send(get())
+    sim.settle()
+    channel = sim.channel
+    assert 4000 < channel.total_outbufs_len < 4300
+    assert sum(map(len, channel.outbufs)) == channel.total_outbufs_len
+    assert (channel.readable(), channel.writable()) == (False, True)
+
+
+def test_last_activity_is_the_time_of_the_last_byte(simulate: Simulate) -> None:
+    sim = simulate(hello)
+    client = sim.connect(get())
+    channel = sim.channel
+    assert abs(time.time() - channel.last_activity) < 5
+    sim.advance(50)
+    assert 45 < time.time() - channel.last_activity < 55
+    client.send(b"G")
+    sim.settle()
+    assert abs(time.time() - channel.last_activity) < 5
+
+
+def test_last_activity_can_be_set(simulate: Simulate) -> None:
+    """By those who sweep by hand."""
+    sim = simulate(hello)
+    client = sim.connect()
+    sim.channel.last_activity = time.time() - 60
+    sim.server.maintenance(time.time() + 59)
+    sim.settle()
+    assert client.is_open
+    sim.server.maintenance(time.time() + 61)
+    sim.settle()
+    assert client.ended
+
+
+def test_orders_can_be_withdrawn_before_they_are_carried_out(simulate: Simulate) -> None:
+    sim = simulate(hello)
+    client = sim.connect()
+    channel = sim.channel
+    channel.will_close = channel.close_when_flushed = True
+    assert channel.writable()
+    channel.will_close = channel.close_when_flushed = False
+    assert not channel.writable()
+    sim.settle()
+    assert client.is_open
+
+
+@pytest.mark.parametrize("order", ["will_close", "close_when_flushed"])
+def test_bytes_that_come_after_an_order_to_close_are_dropped(
+    order: str, simulate: Simulate
+) -> None:
+    """CVE-2024-49768."""
+    sim = simulate(lambda environ, start_response: pytest.fail("the application was run"))
+    sim.connect()
+    channel = sim.channel
+    setattr(channel, order, True)
+    assert channel.received(get()) is False
+    assert channel.requests == []
+
+
+def test_no_bytes_are_of_no_interest(simulate: Simulate) -> None:
+    sim = simulate(hello)
+    sim.connect()
+    assert sim.channel.received(b"") is False
+    assert sim.channel.received(b"GET / HT") is True
+
+
+# -- overrides ----------------------------------------------------------------------------------
+
+
+def test_subclass_that_answers_readable_is_asked(simulate: Simulate) -> None:
+    class Shy(HTTPChannel):
+        is_shy = True
+
+        def readable(self) -> bool:
+            return not self.is_shy and super().readable()
+
+    sim = simulate(hello)
+    sim.server.channel_class = Shy
+    client = sim.connect(get())
+    assert client.data == b""
+    sim.channel.is_shy = False
+    sim.settle()
+    assert client.response().body == b"hello"
+
+
+def test_subclass_that_answers_writable_is_asked(simulate: Simulate) -> None:
+    class Eager(HTTPChannel):
+        asked = 0
+
+        def writable(self) -> bool:
+            self.asked += 1
+            return super().writable()
+
+    sim = simulate(hello)
+    sim.server.channel_class = Eager
+    client = sim.connect(get())
+    assert client.response().body == b"hello"
+    assert sim.channel.asked > 0
+
+
+def test_write_soon_of_a_subclass_sees_every_byte(simulate: Simulate) -> None:
+    written: list[bytes] = []
+
+    class Noting(HTTPChannel):
+        def write_soon(self, data: Any) -> int:
+            written.append(data)
+            return super().write_soon(data)
+
+    sim = simulate(hello)
+    sim.server.channel_class = Noting
+    client = sim.connect(get())
+    assert written == [bytes(client.data)]
+
+
+def test_write_soon_replaced_on_the_instance_sees_every_byte(simulate: Simulate) -> None:
+    written: list[bytes] = []
+    sim = simulate(hello)
+    client = sim.connect()
+    sim.channel.write_soon = written.append
+    client.send(get())
+    sim.settle()
+    assert b"".join(written).endswith(b"hello")
+    assert client.data == b""
+
+
+def test_send_of_a_subclass_sees_every_byte_as_bytes(simulate: Simulate) -> None:
+    sent: list[bytes] = []
+
+    class Noting(HTTPChannel):
+        def send(self, data: Any, do_close: bool = True) -> int:
+            sent.append(data)
+            return super().send(data, do_close)
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"x" * 20_000, b"y" * 300_000]
+
+    sim = simulate(application)
+    sim.server.channel_class = Noting
+    client = sim.connect(get())
+    assert {type(data) for data in sent} == {bytes}
+    assert b"".join(sent) == bytes(client.data)
+
+
+def test_exception_in_a_subclass_costs_one_connection(
+    simulate: Simulate, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(HTTPChannel):
+        def received(self, data: bytes) -> bool:
+            raise LookupError("not today")
+
+    sim = simulate(hello)
+    other = sim.connect()
+    sim.server.channel_class = Broken
+    client = sim.connect(get())
+    assert not client.is_open
+    (message,) = caplog.messages
+    assert message.startswith("uncaptured python exception, closing channel")
+    assert sim.ask(other, get()).body == b"hello"
+
+
+class StandInParser:
+    """A parser with what a channel may ask of one, and no more; every 3 octets a request."""
+
+    completed = False
+    empty = False
+    error: Any = None
+    expect_continue = False
+    headers_finished = False
+    connection_close = False
+    version = "1.1"
+    path = "/stand-in"
+
+    def __init__(self, adj: Any) -> None:
+        self.headers: dict[str, str] = {}
+        self.data = b""
+        self.is_closed = False
+
+    def received(self, data: bytes) -> int:
+        taken = data[: 3 - len(self.data)]
+        self.data += taken
+        self.completed = self.headers_finished = len(self.data) == 3
+        if self.data == b"bad":
+            self.error = BadRequest("bad it is")
+        return len(taken)
+
+    def close(self) -> None:
+        self.is_closed = True
+
+
+class AnsweringTask:
+    """A task that answers with its request."""
+
+    close_on_finish = False
+    wrote_header = False
+
+    def __init__(self, channel: Any, request: Any) -> None:
+        self.channel = channel
+        self.request = request
+
+    def service(self) -> None:
+        self.channel.write_soon(b"<" + self.request.data + b">")
+
+
+def test_stand_in_for_a_parser_makes_requests(simulate: Simulate) -> None:
+    sim = simulate(hello)
+    sim.server.channel_class = channel_class(parser_class=StandInParser, task_class=AnsweringTask)
+    client = sim.connect(b"abcdefgh")
+    client.send(b"i")
+    sim.settle()
+    assert bytes(client.data) == b"<abc><def><ghi>"
+
+
+def test_error_of_a_stand_in_for_a_parser_is_answered(simulate: Simulate) -> None:
+    sim = simulate(hello)
+    sim.server.channel_class = channel_class(parser_class=StandInParser, task_class=AnsweringTask)
+    client = sim.connect(b"abcbadxyz")
+    assert bytes(client.data).startswith(b"<abc>HTTP/1.1 400 Bad Request\r\n")
+    assert client.ended
+
+
+def test_parser_that_takes_nothing_does_not_hold_the_loop(simulate: Simulate) -> None:
+    class Picky(StandInParser):
+        def received(self, data: bytes) -> int:
+            return 0
+
+    sim = simulate(hello)
+    sim.server.channel_class = channel_class(parser_class=Picky)
+    client = sim.connect(b"abc")
+    assert client.is_open
+    client.close()
+    sim.settle()
+    assert not sim.channels
+
+
+def test_parser_that_has_no_number_for_its_requests_is_given_one(simulate: Simulate) -> None:
+    sim = simulate(hello)
+    sim.server.channel_class = channel_class(parser_class=StandInParser, task_class=AnsweringTask)
+    sim.server.observer = observer = RecordingObserver()
+    sim.connect(b"abcdef")
+    (numbers,) = (what for name, what in observer.events if name == "queued")
+    assert numbers[1] == numbers[0] + 1
+
+
+def test_request_that_cannot_be_released_is_logged(
+    simulate: Simulate, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Clinging(StandInParser):
+        def close(self) -> None:
+            raise LookupError("no")
+
+    sim = simulate(hello)
+    sim.server.channel_class = channel_class(parser_class=Clinging, task_class=AnsweringTask)
+    client = sim.connect(b"abc")
+    assert bytes(client.data) == b"<abc>"
+    assert caplog.messages == ["Unexpected error when closing a request"]
+
+
+# -- errors of the socket -----------------------------------------------------------------------
+
+
+def test_refusal_that_cannot_be_sent_closes_the_connection(
+    simulate: Simulate, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(data: bytes) -> int:
+        raise OSError(errno.EPIPE, "gone")
+
+    sim = simulate(hello)
+    client = sim.connect()
+    client.server_end.send = fail  # type: ignore[method-assign]
+    client.send(b"BAD\r\n\r\n")
+    sim.settle()
+    assert client.server_end.is_closed
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("logs", [True, False])
+@pytest.mark.parametrize("method", ["recv", "send"])
+def test_error_of_the_socket_costs_one_connection(
+    method: str, logs: bool, simulate: Simulate, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*args: Any) -> Any:
+        raise OSError(errno.EIO, "the cable")
+
+    sim = simulate(hello, log_socket_errors=logs)
+    client = sim.connect()
+    setattr(client.server_end, method, fail)
+    client.send(get())
+    sim.settle()
+    assert client.server_end.is_closed
+    assert caplog.messages == (["Socket error"] if logs else [])
+    assert sim.connect(get()).response().body == b"hello"
+
+
+def test_false_alarm_is_harmless(simulate: Simulate) -> None:
+    """An event may be told of a socket that has nothing to read."""
+    sim = simulate(hello)
+    client = sim.connect(b"GET / HT")
+    sim.channel.handle_read()
+    assert client.is_open
+    lingering = sim.connect(b"BAD\r\n\r\n" + b"x")
+    channel = sim.channels[-1]
+    channel.handle_read()
+    assert channel.state is LINGERING
+    lingering.close()
+    sim.settle()
+    assert channel.state is CLOSED
+
+
+def test_connection_that_cannot_be_half_closed_is_closed(simulate: Simulate) -> None:
+    def fail(how: int) -> None:
+        raise OSError(errno.ENOTCONN, "gone")
+
+    sim = simulate(hello)
+    client = sim.connect()
+    client.server_end.shutdown = fail  # type: ignore[method-assign]
+    client.send(b"BAD\r\n\r\n" + b"x")
+    sim.settle()
+    assert not sim.channels
+
+
+def test_socket_that_cannot_be_asked_for_unread_bytes_is_closed(simulate: Simulate) -> None:
+    """The last read before the close fails."""
+    sim = simulate(hello)
+    client = sim.connect()
+    recv = client.server_end.recv
+    calls = itertools.count()
+
+    def fail_later(size: int) -> bytes:
+        if next(calls):
+            raise OSError(errno.EIO, "the cable")
+        return recv(size)
+
+    client.server_end.recv = fail_later  # type: ignore[method-assign]
+    client.send(get("/", "Connection: close"))
+    sim.settle()
+    assert client.response().body == b"hello"
+    assert not sim.channels
+
+
+# -- files of the application's -------------------------------------------------------------------
+
+
+class BadFile(io.BytesIO):
+    """A file with an error in one of its methods, when the loop uses it."""
+
+    read_error: Exception | None = None
+    close_error: Exception | None = None
+    is_prepared = False
+
+    def read(self, size: int | None = -1) -> bytes:
+        if self.read_error is not None and self.is_prepared:
+            raise self.read_error
+        return super().read(size)
+
+    def close(self) -> None:
+        super().close()
+        if self.close_error is not None:
+            raise self.close_error
+
+
+def sending(file: BadFile) -> Any:
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return environ["wsgi.file_wrapper"](file)
+
+    return application
+
+
+def half_sent(simulate: Simulate, file: BadFile) -> tuple[Simulation, FakeClient]:
+    """Return a connection on which some of a file was sent, and not all."""
+    sim = simulate(sending(file))
+    client = sim.knock(1000)
+    client.is_reading = False
+    client.send(get())
+    sim.settle()
+    file.is_prepared = True
+    return sim, client
+
+
+def test_file_that_cannot_be_read_cuts_the_response(
+    simulate: Simulate, caplog: pytest.LogCaptureFixture
+) -> None:
+    for error, message in (
+        (OSError(errno.EIO, "the disk"), "Socket error"),
+        (ValueError("odd"), "Unexpected exception when flushing"),
+    ):
+        file = BadFile(b"x" * 5000)
+        file.read_error = error
+        sim, client = half_sent(simulate, file)
+        client.is_reading = True
+        sim.settle()
+        assert 1000 <= len(client.data) < 5000
+        assert not client.is_open
+        assert file.closed
+        assert caplog.messages[-1] == message
+
+
+def test_file_that_shrank_cuts_the_response(simulate: Simulate) -> None:
+    file = BadFile(b"x" * 5000)
+    sim, client = half_sent(simulate, file)
+    file.truncate(2000)
+    client.is_reading = True
+    sim.settle()
+    assert len(client.data) < 5000
+    assert not client.is_open
+
+
+def test_file_that_cannot_be_closed_after_it_was_sent_is_logged(
+    simulate: Simulate, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = BadFile(b"x" * 5000)
+    file.close_error = ValueError("odd")
+    sim, client = half_sent(simulate, file)
+    client.is_reading = True
+    sim.settle()
+    assert len(client.response().body) == 5000
+    assert client.is_open
+    assert caplog.messages == ["Unexpected error when closing an outbuf"]
+
+
+def test_file_that_cannot_be_closed_when_the_client_leaves_is_logged(
+    simulate: Simulate, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = BadFile(b"x" * 5000)
+    file.close_error = ValueError("odd")
+    sim, client = half_sent(simulate, file)
+    client.reset()
+    sim.settle()
+    assert not sim.channels
+    assert caplog.messages == ["Unknown exception while trying to close outbuf"]
+
+
+# -- driven by hand, without a loop ---------------------------------------------------------------
+
+
+class StandInServer:
+    """A server with what a channel may ask of one, and no more."""
+
+    def __init__(self) -> None:
+        self.adj = Adjustments()
+        self.active_channels: dict[int, Any] = {}
+        self.tasks: list[Any] = []
+        self.pulls = 0
+        self.application = hello
+        self.effective_port = "8080"
+        self.server_name = "localhost"
+
+    def add_task(self, task: Any) -> None:
+        self.tasks.append(task)
+
+    def pull_trigger(self) -> None:
+        self.pulls += 1
+
+
+@pytest.fixture
+def by_hand(no_leaks: None) -> Iterator[tuple[Any, StandInServer, socket.socket]]:
+    """Give a channel on a real socket, its server, and the client's end."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(1)
+        client = socket.create_connection(listener.getsockname(), 20)
+        sock, addr = listener.accept()
+    server = StandInServer()
+    channel = HTTPChannel(server, sock, addr, adj=server.adj, map={})
+    yield channel, server, client
+    client.close()
+    channel.close()
+    assert server.active_channels == {}
+
+
+def test_channel_serves_when_its_methods_are_called(
+    by_hand: tuple[Any, StandInServer, socket.socket],
+) -> None:
+    channel, server, client = by_hand
+    assert server.active_channels == {channel.socket.fileno(): channel}
+    assert channel.received(get()) is True
+    assert server.tasks == [channel]
+    channel.service()
+    assert server.pulls > 0
+    assert channel.writable()
+    channel.handle_write()
+    assert client.recv(65536).endswith(b"\r\n\r\nhello")
+
+
+def test_many_parts_leave_by_one_call(
+    by_hand: tuple[Any, StandInServer, socket.socket],
+) -> None:
+    channel, _server, client = by_hand
+    parts = [b"a" * 20_000, b"b" * 20_000, b"c"]
+    channel.writev_soon(parts)
+    channel.handle_write()
+    received = b""
+    while len(received) < 40_001:
+        received += client.recv(65536)
+    assert received == b"".join(parts)
+
+
+def test_many_parts_wait_when_the_kernel_is_full(
+    by_hand: tuple[Any, StandInServer, socket.socket],
+) -> None:
+    channel, _server, client = by_hand
+    channel.adj.outbuf_overflow = 1 << 30
+    parts = [b"a" * 100_000] * 300
+    channel.writev_soon(parts)
+    for _ in range(100):
+        channel.handle_write()
+    left = channel.total_outbufs_len
+    assert 0 < left < 30_000_000
+    received = 0
+    while received < 30_000_000:
+        received += len(client.recv(1 << 20))
+        channel.handle_write()
+    assert channel.total_outbufs_len == 0
+
+
+@pytest.mark.parametrize("parts", [[b"a" * 20_000], [b"a" * 20_000, b"b"]])
+def test_bytes_for_a_client_that_left_close_the_connection(
+    parts: list[bytes], by_hand: tuple[Any, StandInServer, socket.socket]
+) -> None:
+    channel, server, client = by_hand
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    channel.writev_soon(parts)
+    channel.handle_write()
+    assert channel.state is CLOSED
+    assert server.active_channels == {}
+
+
+def test_what_is_written_is_counted(by_hand: tuple[Any, StandInServer, socket.socket]) -> None:
+    channel, server, _client = by_hand
+    assert channel.write_soon(b"") == 0
+    assert server.pulls == 0
+    assert channel.write_soon(b"abc") == 3
+    assert server.pulls == 1
+    file = ReadOnlyFileBasedBuffer(io.BytesIO(b"defg"))
+    file.prepare()
+    assert channel.write_soon(file) == 4
+    assert channel.total_outbufs_len == 7
+    channel.writev_soon([b"h"])
+    assert server.pulls == 3
+    channel.writev_soon([b"i"], last=True)
+    assert server.pulls == 3
+
+
+def test_nothing_is_written_to_a_closed_connection(
+    by_hand: tuple[Any, StandInServer, socket.socket],
+) -> None:
+    channel, _server, _client = by_hand
+    channel.handle_close()
+    channel.handle_close()
+    assert channel.check_client_disconnected()
+    writes: list[Callable[[], Any]] = [
+        lambda: channel.write_soon(b"abc"),
+        lambda: channel.writev_soon([b"abc"]),
+        lambda: channel.write_soon(b""),
+    ]
+    for write in writes:
+        with pytest.raises(ClientDisconnected):
+            write()
+
+
+def test_peer_need_not_be_there_when_the_channel_is_made(no_leaks: None) -> None:
+    """CVE-2024-49769."""
+
+    class Gone:
+        def fileno(self) -> int:
+            return 1_000_000
+
+        def setblocking(self, flag: Any) -> None:
+            pass
+
+        def getsockopt(self, *args: Any) -> int:
+            return 1
+
+        def close(self) -> None:
+            pass
+
+    server = StandInServer()
+    channel = HTTPChannel(server, Gone(), ("127.0.0.1", 1), server.adj, {})
+    assert channel.connected
+    channel.close()
+
+
+def test_channel_leaves_only_what_is_its_own(
+    by_hand: tuple[Any, StandInServer, socket.socket],
+) -> None:
+    """Its number may be another connection's by now."""
+    channel, server, _client = by_hand
+    fd = channel.socket.fileno()
+    other = object()
+    server.active_channels[fd] = other
+    channel.del_channel()
+    assert server.active_channels == {fd: other}
+    channel.del_channel()
+    del server.active_channels[fd]
+
+
+def test_cancelled_channel_is_disconnected(
+    by_hand: tuple[Any, StandInServer, socket.socket],
+) -> None:
+    channel, server, _client = by_hand
+    channel.received(post("/", b"abc") + get())
+    channel.cancel()
+    assert (channel.connected, channel.will_close, channel.requests) == (False, True, [])
+    channel.service()  # A worker had it in its hands already.
+    assert server.tasks == [channel]
+
+
+def test_poll_of_others_closes_a_channel_that_is_to_be_closed(
+    by_hand: tuple[Any, StandInServer, socket.socket],
+) -> None:
+    channel, _server, _client = by_hand
+    channel.will_close = True
+    assert channel.writable()
+    channel.handle_write()
+    assert channel.state is CLOSED
+
+
+def test_continue_is_sent_when_it_is_asked_for(
+    by_hand: tuple[Any, StandInServer, socket.socket],
+) -> None:
+    channel, _server, client = by_hand
+    channel.received(request("POST", "/", "Content-Length: 3", "Expect: 100-continue"))
+    assert channel.sent_continue
+    assert client.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    channel.received(b"abc")
+    assert not channel.sent_continue
+    assert [each.path for each in channel.requests] == ["/"]
+
+
+def test_head_is_given_up_quietly_when_the_connection_has_ended(
+    by_hand: tuple[Any, StandInServer, socket.socket],
+) -> None:
+    channel, _server, client = by_hand
+    client.sendall(b"GET / HT")
+    client.shutdown(socket.SHUT_WR)
+    channel.handle_read()
+    assert channel.head_pending_since() < float("inf")
+    channel.request_queue.close()
+    channel.give_up_head()
+    assert channel.state is CLOSED
+    assert client.recv(100) == b""
+
+
+# -- the loop and a worker at the same time -------------------------------------------------------
+
+
+def test_request_that_is_parsed_while_another_ends_the_connection_is_released(
+    simulate: Simulate,
+) -> None:
+    """The worker comes to its decision in the middle of the loop's reading."""
+
+    class Interrupted(HTTPRequestParser):
+        def received(self, data: bytes) -> int:
+            taken = super().received(data)
+            if self.completed and self.path == "/second":
+                sim.dispatcher.resume("at work")
+            return taken
+
+        def close(self) -> None:
+            closed.append(self.path)
+            super().close()
+
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        assert environ["PATH_INFO"] == "/first"
+        sim.dispatcher.pause("at work")
+        raise ValueError
+
+    closed: list[str] = []
+    sim = simulate(application, channel_request_lookahead=1)
+    sim.server.channel_class = channel_class(parser_class=Interrupted)
+    client = sim.connect(get("/first"))
+    client.send(get("/second"))
+    sim.settle()
+    assert client.response().status == 500
+    assert closed == ["/first", "/second"]
+
+
+def test_service_asks_for_the_next_request_behind_others(simulate: Simulate) -> None:
+    sim = simulate(path)
+    sim.dispatcher.is_held = True
+    client = sim.connect(get("/a") + get("/b") + get("/c"))
+    for done in (1, 2, 3):
+        sim.dispatcher.run_next()
+        sim.settle()
+        assert len(client.responses()) == done
+    assert not sim.dispatcher.queue
