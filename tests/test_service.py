@@ -283,6 +283,8 @@ def test_stand_in_for_a_task_that_fails_in_mid_response_ends_the_connection(
     sim.server.channel_class = channel_class(task_class=task)
     client = sim.connect(get("/x"))
     assert not client.is_open
+    client.close()
+    sim.settle()
     assert not sim.channels
     assert caplog.messages == ["Exception while serving /x"]
 
@@ -294,6 +296,8 @@ def test_task_that_cannot_be_made_ends_the_connection(
     sim.server.channel_class = channel_class(task_class=BrokenTask)
     client = sim.connect(get("/x"))
     assert not client.is_open
+    client.close()
+    sim.settle()
     assert not sim.channels
     assert "Exception while serving /x" in caplog.messages
 
@@ -352,6 +356,8 @@ def test_parser_that_cannot_be_made_for_the_failure_ends_the_connection(
     sim.server.channel_class = channel_class(parser_class=staticmethod(parser_class))
     client = sim.connect(get("/x"))
     assert not client.is_open
+    client.close()
+    sim.settle()
     assert not sim.channels
 
 
@@ -435,7 +441,10 @@ def test_requests_that_cannot_follow_are_told_as_cancelled(simulate: Simulate) -
 
     sim = simulate(short)
     sim.server.observer = observer = RecordingObserver()
-    sim.connect(get() + get())
+    client = sim.connect(get() + get())
+    assert client.ended
+    client.close()
+    sim.settle()
     assert observer.names[3:] == [
         "queued", "started", "application started", "response started", "application finished",
         "serviced", "cancelled", "finished", "channel closed",

@@ -128,6 +128,7 @@ def test_pending_response_is_sent_before_an_ordered_close(simulate: Simulate) ->
 
 
 def test_immediate_close_drops_what_is_unsent(simulate: Simulate) -> None:
+    """Visibly: nobody takes what was sent for a whole response."""
     sim = simulate(large(5000))
     client = sim.knock(1000)
     client.is_reading = False
@@ -138,7 +139,8 @@ def test_immediate_close_drops_what_is_unsent(simulate: Simulate) -> None:
     assert not sim.channels
     client.is_reading = True
     sim.settle()
-    assert len(client.data) == 1000
+    assert len(client.data) <= 1000
+    assert client.was_reset
 
 
 def test_iterable_that_runs_at_the_end_is_closed(serve: Serve) -> None:
