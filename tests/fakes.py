@@ -912,8 +912,15 @@ class RecordingObserver(Observer):
     def request_cancelled(self, request: Any) -> None:
         self.events.append(("cancelled", request.request_id))
 
-    def request_refused(self, channel: Any, request: Any, error: Any) -> None:
-        self.events.append(("refused", request.request_id))
+    def refused(
+        self,
+        reason: str,
+        peer: Any,
+        channel_id: int = 0,
+        request_id: int = 0,
+        sample: bytes | str = b"",
+    ) -> None:
+        self.events.append(("refused", request_id))
 
     def channel_closed(self, channel: Any) -> None:
         self.events.append(("channel closed", None))

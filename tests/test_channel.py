@@ -188,6 +188,23 @@ def test_phases_tell_whom_the_connection_waits_for(simulate: Simulate) -> None:
     ]
 
 
+def test_moves_are_told_to_who_debugs(
+    simulate: Simulate, caplog: pytest.LogCaptureFixture
+) -> None:
+    sim = simulate(hello)
+    caplog.set_level("DEBUG", logger="waitress.channel")
+    client = sim.connect(b"BAD\r\n\r\n" + b"x")
+    number = sim.channel.channel_id
+    client.close()
+    sim.settle()
+    told = [each.getMessage() for each in caplog.records if each.name == "waitress.channel"]
+    assert told == [
+        f"channel {number} is DRAINING: a request was refused",
+        f"channel {number} is LINGERING: the client may still be sending",
+        f"channel {number} is CLOSED: closed",
+    ]
+
+
 # -- what outsiders read and write --------------------------------------------------------------
 
 

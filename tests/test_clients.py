@@ -157,3 +157,39 @@ class TestRoomOnTheDisk:
 
     def test_is_not_made_when_nobody_reads(self):
         assert not clients_of(Client()).relieve_spool(NOW, Client())
+
+
+class TestTheLimitPerClient:
+    def test_is_none_at_first(self):
+        clients = Clients()
+        for _ in range(100):
+            assert clients.has_room_for("192.0.2.1")
+            assert clients.count("192.0.2.1") == ""
+        clients.uncount("")
+
+    def test_holds_for_each_client_alone(self):
+        clients = Clients()
+        clients.limit_per_ip = 2
+        taken = [clients.count("192.0.2.1") for _ in range(2)]
+        assert not clients.has_room_for("192.0.2.1")
+        assert not clients.has_room_for("::ffff:192.0.2.1")
+        assert clients.has_room_for("192.0.2.2")
+        clients.uncount(taken.pop())
+        assert clients.has_room_for("192.0.2.1")
+        clients.uncount(taken.pop())
+        assert not clients._counts
+
+    def test_holds_for_a_network_of_ipv6(self):
+        clients = Clients()
+        clients.limit_per_ip = 1
+        clients.count("2001:db8::1")
+        assert not clients.has_room_for("2001:db8::ffff")
+        assert clients.has_room_for("2001:db8:0:1::1")
+
+    def test_does_not_hold_for_those_named_and_those_without_an_address(self):
+        clients = Clients()
+        clients.limit_per_ip = 1
+        clients.unlimited = {"192.0.2.1"}
+        for host in ("192.0.2.1", "localhost", ""):
+            assert clients.count(host) == clients.count(host) == ""
+            assert clients.has_room_for(host)

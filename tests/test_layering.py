@@ -20,10 +20,10 @@ PACKAGE = ROOT / "waitress"
 
 ROWS: tuple[tuple[str, ...], ...] = (
     (
-        *("rfc7230", "compat", "buffers", "clients", "deadlines"),
+        *("rfc7230", "compat", "buffers", "deadlines"),
         *("observer", "peers", "pollers", "request_queue", "spool", "tcp"),
     ),
-    ("utilities", "eventloop", "rejects"),
+    ("utilities", "clients", "eventloop", "rejects"),
     ("receiver", "response", "proxy_headers", "proxy_protocol", "wasyncore"),
     ("adjustments", "trigger", "parser", "outbound"),
     ("environ", "workers"),

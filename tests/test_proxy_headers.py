@@ -288,7 +288,7 @@ class TestMiddleware:
             {"x_forwarded_for": 'a\x85"'},
             trusted_proxy="*",
             trusted_proxy_headers=X_FORWARDED,
-            rejects=rejects,
+            observer=rejects,
         )
 
         assert rejects.counts.snapshot() == {"proxy-header": 1}

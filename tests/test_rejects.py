@@ -91,7 +91,7 @@ class TestCounts:
 
 class TestLines:
     def test_tell_reason_peer_numbers_and_sample(self, told):
-        Rejects().tell("bad-host", ("192.0.2.1", 4711), 3, 7, b"GET / HTTP/1.1")
+        Rejects().refused("bad-host", ("192.0.2.1", 4711), 3, 7, b"GET / HTTP/1.1")
 
         assert line(told) == (
             "refused: reason=bad-host peer=192.0.2.1:4711 channel=3 request=7 "
@@ -99,7 +99,7 @@ class TestLines:
         )
 
     def test_tell_what_is_not_known_as_a_hyphen(self, told):
-        Rejects().tell("", "")
+        Rejects().refused("", "")
 
         assert line(told) == 'refused: reason=other peer=- channel=- request=- sample=""'
 
@@ -116,7 +116,7 @@ class TestLines:
         ],
     )
     def test_tell_peers_of_every_kind(self, told, peer, text):
-        Rejects().tell("bad-host", peer)
+        Rejects().refused("bad-host", peer)
 
         assert line(told).split("peer=")[1] == f'{text} channel=- request=- sample=""'
 
@@ -130,14 +130,14 @@ class TestLines:
         ],
     )
     def test_tell_the_beginning_only(self, told, sample, text):
-        Rejects().tell("bad-host", "", sample=sample)
+        Rejects().refused("bad-host", "", sample=sample)
 
         assert line(told).split('sample="')[1] == text
 
     def test_tell_a_reason_as_one_short_word(self, told):
         rejects = Rejects()
 
-        rejects.tell("a b\r\n" + "c" * 9999, "")
+        rejects.refused("a b\r\n" + "c" * 9999, "")
 
         assert line(told).startswith("refused: reason=a\\x20b\\r\\nccc")
         assert len(line(told)) < 250
@@ -146,7 +146,7 @@ class TestLines:
     def test_may_go_to_another_logger(self, caplog):
         caplog.set_level(logging.INFO)
 
-        Rejects(logging.getLogger("mine")).tell("bad-host", "")
+        Rejects(logging.getLogger("mine")).refused("bad-host", "")
 
         assert [record.name for record in caplog.records] == ["mine"]
 
@@ -157,7 +157,7 @@ class TestSilence:
         by_default(caplog)
         rejects = Rejects()
 
-        rejects.tell("bad-host", ("192.0.2.1", 80))
+        rejects.refused("bad-host", ("192.0.2.1", 80))
 
         assert caplog.records == []
         assert rejects.counts.snapshot() == {"bad-host": 1}
@@ -169,7 +169,7 @@ class TestSilence:
             def __str__(self) -> str:
                 raise AssertionError("nobody reads it")
 
-        Rejects().tell("bad-host", Peer())
+        Rejects().refused("bad-host", Peer())
 
     def test_is_not_ordered_by_the_package(self):
         """Levels are the affair of whoever configures logging."""
@@ -219,7 +219,7 @@ class TestEscaping:
         logger.setLevel(logging.INFO)
         logger.addHandler(handler)
         try:
-            Rejects(logger).tell(reason, peer, 1, 2, sample)
+            Rejects(logger).refused(reason, peer, 1, 2, sample)
         finally:
             logger.removeHandler(handler)
 

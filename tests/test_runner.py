@@ -20,6 +20,7 @@ import pytest
 import waitress
 from waitress import runner
 from waitress.adjustments import SETTINGS, Adjustments, AppResolutionError, Section
+from waitress.rejects import reject_logger
 from waitress.runner import HELP, run, show_exception, show_help
 from waitress.utilities import logger
 
@@ -57,10 +58,12 @@ class Serve:
 
 @pytest.fixture(autouse=True)
 def restore_what_run_changes() -> Iterator[None]:
-    path, level, modules = list(sys.path), logger.level, set(sys.modules)
+    path, modules = list(sys.path), set(sys.modules)
+    level, reject_level = logger.level, reject_logger.level
     yield
     sys.path[:] = path
     logger.setLevel(level)
+    reject_logger.setLevel(reject_level)
     for name in set(sys.modules) - modules:
         if name.startswith("module_that_") or name == "waitress.__main__":
             del sys.modules[name]
@@ -116,6 +119,22 @@ class TestServing:
         logger.setLevel(level)
         run_with(APP, serve=Serve())
         assert logger.level == expected
+
+    @pytest.mark.parametrize(
+        ("level", "reject_level", "expected"),
+        [
+            (logging.NOTSET, logging.NOTSET, logging.WARNING),
+            (logging.NOTSET, logging.INFO, logging.INFO),
+            (logging.INFO, logging.NOTSET, logging.NOTSET),
+        ],
+    )
+    def test_does_not_show_what_is_refused_unless_told(
+        self, level: int, reject_level: int, expected: int
+    ) -> None:
+        logger.setLevel(level)
+        reject_logger.setLevel(reject_level)
+        run_with(APP, serve=Serve())
+        assert reject_logger.level == expected
 
     def test_takes_the_process_arguments_and_serve_by_default(self) -> None:
         assert run.__defaults__ == (sys.argv, waitress.serve)

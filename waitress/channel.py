@@ -7,8 +7,8 @@ dispatcher; the worker's bytes come back through the outbound buffer and leave i
 ``_flush``. Every decision about the connection is made in ``_advance``, in the loop's
 thread: start the next request, answer a refused one, invite a body, or close.
 
-Row 7: imports clients, eventloop, outbound, parser, pollers, request_queue, service,
-spool, task, tcp, utilities and wasyncore.
+Row 7: imports clients, eventloop, outbound, parser, pollers, proxy_protocol,
+request_queue, service, spool, task, tcp, utilities and wasyncore.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from waitress.observer import NO_OBSERVER, Observer
 from waitress.outbound import ClientDisconnected, OutboundBuffer
 from waitress.parser import HTTPRequestParser
 from waitress.pollers import ERROR, HANGUP, INVALID, PEER_CLOSED, READ, WRITE
+from waitress.proxy_protocol import ProxyProtocolReceiver
 from waitress.request_queue import RequestQueue
 from waitress.service import answer_error, serve_next
 from waitress.spool import SpoolBudget, default_spool_limit
@@ -41,6 +42,7 @@ from waitress.utilities import (
     InsufficientStorage,
     InternalServerError,
     RequestTimeout,
+    ServiceUnavailable,
 )
 
 __all__ = [
@@ -108,6 +110,7 @@ _CLOSED = ChannelState.CLOSED
 class Phase(enum.Enum):
     """Whom the connection waits for: which of the deadlines runs."""
 
+    PROXY_HEADER = "the proxy is to tell who the client is"
     IDLE = "the client may send a request, or leave"
     HEAD = "the client is sending a head"
     BODY = "the client is sending a body"
@@ -116,6 +119,7 @@ class Phase(enum.Enum):
     LINGER = "the client has to see that we are done"
 
 
+_PROXY_HEADER = Phase.PROXY_HEADER
 _IDLE, _HEAD, _BODY = Phase.IDLE, Phase.HEAD, Phase.BODY
 _OURS, _SEND, _LINGER = Phase.OURS, Phase.SEND, Phase.LINGER
 
@@ -135,6 +139,8 @@ class HTTPChannel(wasyncore.dispatcher):
 
     #: The request being received, incomplete.
     request: Any = None
+    #: Reads what the proxy has to say before the first request; None when it has.
+    _proxy_header: ProxyProtocolReceiver | None = None
     #: Whether ``100 Continue`` was sent for the request being received.
     sent_continue = False
 
@@ -217,6 +223,9 @@ class HTTPChannel(wasyncore.dispatcher):
         super().__init__(sock, map)
         self.connected = True
         self.clients.channels.add(self)
+        self._client_group = self.clients.count(_host(addr))
+        if getattr(adj, "proxy_protocol", False) and _host(addr) in server.trusted_peers:
+            self._proxy_header = ProxyProtocolReceiver()
         self._update_deadline()
         if self.observer.listening:
             self.observer.channel_created(self)
@@ -346,6 +355,8 @@ class HTTPChannel(wasyncore.dispatcher):
             # A response has ended the connection, and the loop is about to see that.
             self._lingers = True
             return False
+        if self._proxy_header is not None:
+            data = self._receive_proxy_header(self._proxy_header, data)
         queued: list[Any] = []
         while data and not self._input_ended and self.state is _OPEN:
             request = self.request
@@ -372,6 +383,38 @@ class HTTPChannel(wasyncore.dispatcher):
             self.observer.requests_queued(self, queued)
         self._start_next()
         return True
+
+    def _receive_proxy_header(self, header: ProxyProtocolReceiver, data: bytes) -> bytes:
+        """Learn from a trusted proxy who the client is; return what is left of the data."""
+        used = header.received(data)
+        if header.error is not None:
+            self._refuse_proxy_header(header.error.reject_reason)
+        elif header.completed:
+            self._proxy_header = None
+            if header.source is not None:
+                self._take_source(header.source)
+        return data[used:]
+
+    def _take_source(self, source: tuple[str, int]) -> None:
+        has_room = self.clients.has_room_for(source[0])
+        self.clients.uncount(self._client_group)
+        self._client_group = self.clients.count(source[0])
+        self.addr = source
+        if not has_room:
+            self.turn_away()
+
+    def _refuse_proxy_header(self, reason: str) -> None:
+        """Close without an answer, which nobody could tell from one to the client's request."""
+        assert self._proxy_header is not None
+        sample = self._proxy_header.sample
+        self.observer.refused(reason, self.addr, self.channel_id, sample=sample)
+        self._close_now()
+
+    def turn_away(self) -> None:
+        """Answer 503 at once: the client has too many connections. Nothing is read."""
+        self._refuse_receiving(
+            ServiceUnavailable("too many connections from this address"), "connection-limit-per-ip"
+        )
 
     def _head_received(self, request: Any) -> None:
         if not request.empty:
@@ -456,8 +499,7 @@ class HTTPChannel(wasyncore.dispatcher):
 
     def _answer_refused(self, request: Any) -> None:
         """Answer a request that was refused; nothing follows it."""
-        if self.observer.listening:
-            self.observer.request_refused(self, request, request.error)
+        self._tell_refusal(request, request.error)
         self._answers = True
         try:
             answer_error(self, request)
@@ -470,6 +512,15 @@ class HTTPChannel(wasyncore.dispatcher):
         self._flush()
         if self.state is _OPEN:
             self._move_to(_DRAINING, "a request was refused")
+
+    def _tell_refusal(self, request: Any, error: Any) -> None:
+        self.observer.refused(
+            getattr(error, "reject_reason", ""),
+            self.addr,
+            self.channel_id,
+            getattr(request, "request_id", 0),
+            getattr(error, "sample", b"") or getattr(request, "first_line", b""),
+        )
 
     def _refuse_receiving(self, error: Error, reason: str) -> None:
         """Refuse the request being received."""
@@ -630,6 +681,7 @@ class HTTPChannel(wasyncore.dispatcher):
         self._move_to(_CLOSED, "closed")
         self.event_loop.deadlines.forget(self)
         self.clients.channels.discard(self)
+        self.clients.uncount(self._client_group)
         self.connected = False
         try:
             self.outbound.close()
@@ -684,6 +736,8 @@ class HTTPChannel(wasyncore.dispatcher):
         if self.request_queue.requests or self.state is not _OPEN:
             return _OURS
         request = self.request
+        if self._proxy_header is not None:
+            return _PROXY_HEADER
         if request is None:
             # Empty lines are not a request, but they are not silence either: whoever
             # sends them has begun, and has as long for it as for any head.
@@ -702,7 +756,7 @@ class HTTPChannel(wasyncore.dispatcher):
                 self._progress_at + LINGER_SILENCE_SECONDS,
             )
         deadline = self._progress_at + _seconds(self.adj, "channel_timeout", 120)
-        if phase is _HEAD:
+        if phase is _HEAD or phase is _PROXY_HEADER:
             deadline = min(deadline, self._phase_since + _seconds(self.adj, "header_timeout", 30))
         elif phase is _BODY:
             deadline = min(
@@ -747,6 +801,8 @@ class HTTPChannel(wasyncore.dispatcher):
             )
         elif phase is _IDLE:
             self.close_if_idle()
+        elif phase is _PROXY_HEADER:
+            self._refuse_proxy_header("proxy-protocol-timeout")
         else:
             self._close_now()
 
@@ -775,7 +831,8 @@ class HTTPChannel(wasyncore.dispatcher):
 
     def head_pending_since(self) -> float:
         """Return when the head being received began; ``inf`` when none is."""
-        return self._phase_since if self.phase is _HEAD else inf
+        is_pending = self.phase is _HEAD or self.phase is _PROXY_HEADER
+        return self._phase_since if is_pending else inf
 
     def lingering_since(self) -> float:
         """Return since when the client could have seen the end; ``inf`` before."""
@@ -795,6 +852,9 @@ class HTTPChannel(wasyncore.dispatcher):
 
     def give_up_head(self) -> None:
         """Refuse the head being received and close, without waiting for the client."""
+        if self._proxy_header is not None:
+            self._refuse_proxy_header("evicted")
+            return
         self._refuse_receiving(RequestTimeout("the head of the request took too long"), "evicted")
         self._close_now()
 
@@ -987,6 +1047,11 @@ def _refused_version(version: str) -> Error | None:
     error = HTTPVersionNotSupported("Only HTTP/1.0 and HTTP/1.1 are served")
     error.reject_reason = "version"
     return error
+
+
+def _host(addr: Any) -> str:
+    """Return the host of an address, which subclasses of the server make as they like."""
+    return str(addr[0]) if addr else ""
 
 
 def _seconds(adj: Any, name: str, default: float) -> float:

@@ -4,13 +4,16 @@ Owns the set of open channels that the listeners of one server share, and the ru
 which room is made: for a newcomer when the connection limit is reached, and on the disk
 when the spool is full. Knows of a channel what :class:`Client` lists.
 
-Row 0: imports nothing of the package.
+Row 1: imports ``peers``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Container
 from math import inf
 from typing import Any, Protocol
+
+from waitress.peers import client_group
 
 __all__ = ["Client", "Clients"]
 
@@ -65,6 +68,12 @@ class Clients:
         self.lingering_count = 0
         #: Connections allowed at once; set by the server when it begins to listen.
         self.limit: float = inf
+        #: Connections allowed at once of one client; 0 for any number.
+        self.limit_per_ip = 0
+        #: Peers that are not limited, since many clients come through them.
+        self.unlimited: Container[str] = ()
+        #: Connections of each client that is limited and has one.
+        self._counts: dict[str, int] = {}
 
     @property
     def is_full(self) -> bool:
@@ -75,6 +84,31 @@ class Clients:
     def is_crowded(self) -> bool:
         """Whether responses should carry ``Connection: close``, to make room soon."""
         return len(self.channels) > self.limit * CROWDED_PART
+
+    def has_room_for(self, host: str) -> bool:
+        """Say whether a client may have one connection more."""
+        group = self._group(host)
+        return not group or self._counts.get(group, 0) < self.limit_per_ip
+
+    def count(self, host: str) -> str:
+        """Count a connection of a client; return what :meth:`uncount` is to be given."""
+        group = self._group(host)
+        if group:
+            self._counts[group] = self._counts.get(group, 0) + 1
+        return group
+
+    def uncount(self, group: str) -> None:
+        """Take back what :meth:`count` counted."""
+        if group:
+            self._counts[group] -= 1
+            if not self._counts[group]:
+                del self._counts[group]
+
+    def _group(self, host: str) -> str:
+        """Return what stands for a client; empty for one that is not limited."""
+        if not self.limit_per_ip or host in self.unlimited:
+            return ""
+        return client_group(host)
 
     def may_linger(self) -> bool:
         """Whether one more connection may wait for its client to read an error."""

@@ -29,7 +29,7 @@ class Observer:
     not block: it stands in the path of every request.
     """
 
-    #: Whether anybody listens. When false, no method of this object is called.
+    #: Whether anybody listens. When false, only :meth:`refused` is called.
     listening: bool = False
 
     def channel_created(self, channel: Any) -> None:
@@ -62,8 +62,27 @@ class Observer:
     def request_cancelled(self, request: Any) -> None:
         """Tell that the request never starts: an earlier one ended the connection."""
 
-    def request_refused(self, channel: Any, request: Any, error: Any) -> None:
-        """Tell that the loop answers a request with an error, and which (loop)."""
+    def refused(
+        self,
+        reason: str,
+        peer: Any,
+        channel_id: int = 0,
+        request_id: int = 0,
+        sample: bytes | str = b"",
+    ) -> None:
+        """Tell that something of a client's was refused (any thread).
+
+        The one method that is called whether :attr:`listening` or not: refusals are rare,
+        and always of interest to somebody.
+
+        Args:
+            reason: the rule that was broken, e.g. ``obs-fold``;
+                :attr:`waitress.utilities.Error.reject_reason`. Empty: it has no name.
+            peer: the peer's address: a tuple of host and port, or a text.
+            channel_id: the number of the connection; 0 if there is none.
+            request_id: that of the request; 0 if there is none.
+            sample: what was refused, or its beginning; text is that of an environ.
+        """
 
     def channel_closed(self, channel: Any) -> None:
         """Tell that the connection is gone (loop)."""

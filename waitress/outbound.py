@@ -154,6 +154,10 @@ class _FileSegment:
         self.file.close()
 
 
+def _tell_nobody() -> None:
+    """Take the place of a callback that is not wanted any more."""
+
+
 class OutboundBuffer:
     """The unsent bytes of one connection.
 
@@ -440,6 +444,8 @@ class OutboundBuffer:
         """
         with self._lock:
             self.is_closed = True
+            # It holds the channel, which holds this: let go, so that both are freed now.
+            self._on_wait = _tell_nobody
             segments = [item for item in self._segments if item is not self._being_spooled]
             self._segments.clear()
             self._marks.clear()

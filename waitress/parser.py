@@ -82,6 +82,8 @@ class ParsingError(Exception):
     error_class: type[Error] = BadRequest
     #: Code of the rule that was broken, see :attr:`waitress.utilities.Error.reject_reason`.
     reject_reason: str = "bad-request"
+    #: What broke it; empty for the request line. See :attr:`waitress.utilities.Error.sample`.
+    sample: bytes = b""
 
 
 class TransferEncodingNotImplemented(Exception):  # noqa: N818 - users import the name
@@ -91,6 +93,8 @@ class TransferEncodingNotImplemented(Exception):  # noqa: N818 - users import th
     error_class: type[Error] = ServerNotImplemented
     #: See :attr:`ParsingError.reject_reason`.
     reject_reason: str = "bad-transfer-encoding"
+    #: See :attr:`ParsingError.sample`.
+    sample: bytes = b""
 
 
 def _refusal(message: str, reason: str, error_class: type[Error] = BadRequest) -> ParsingError:
@@ -254,15 +258,18 @@ class HTTPRequestParser:
         elif fault := _NEVER_IN_A_HEAD_RE.search(head, before - 1 if before else 0, limit):
             # Whoever ends lines in LF, or speaks TLS, waits for us, and need not wait long.
             what, reason = _FAULTS[fault.lastgroup or ""]
-            self._refuse_unfinished_head(BadRequest(f"{what} found in HTTP message"), reason)
+            error: Error = BadRequest(f"{what} found in HTTP message")
+            self._refuse_unfinished_head(error, reason, head)
         elif is_too_large:
             error = RequestHeaderFieldsTooLarge(f"exceeds max_header of {limit}")
-            self._refuse_unfinished_head(error, "head-too-large")
+            self._refuse_unfinished_head(error, "head-too-large", head)
         elif not before:
             self.header_plus = bytearray(data)
         return used
 
-    def _refuse_unfinished_head(self, error: Error, reason: str) -> None:
+    def _refuse_unfinished_head(self, error: Error, reason: str, head: bytes | bytearray) -> None:
+        # Its first line only: those below may hold what a log should not.
+        error.sample = bytes(head[:_SAMPLE_CHARS]).strip().partition(b"\n")[0]
         # What was asked is not known; whoever looks sees the simplest request there is.
         self.header_plus = b""
         self.first_line = b"GET / HTTP/1.0"
@@ -284,7 +291,9 @@ class HTTPRequestParser:
         try:
             self.parse_header(head)
         except (ParsingError, TransferEncodingNotImplemented) as refusal:
-            self._fail(refusal.error_class(str(refusal)), refusal.reject_reason)
+            error = refusal.error_class(str(refusal))
+            error.sample = refusal.sample
+            self._fail(error, refusal.reject_reason)
             return
         limit = self.adj.max_request_body_size
         if self.body_rcv is None:
@@ -662,12 +671,16 @@ def _separator(key: str) -> str:
 
 def _bad_field_line(section: bytes) -> ParsingError:
     line, reason = first_malformed_line(section)
-    sample = line[:_SAMPLE_CHARS].decode("latin-1")
+    start = line[:_SAMPLE_CHARS]
+    sample = start.decode("latin-1")
     if reason == "bare-cr-lf":
-        return _refusal(f'Bare CR or LF found in header line "{sample}"', reason)
-    if reason == "obs-fold":
-        return _refusal(f'Folded header line "{sample}"', reason)
-    return _refusal("Invalid header", reason)
+        refusal = _refusal(f'Bare CR or LF found in header line "{sample}"', reason)
+    elif reason == "obs-fold":
+        refusal = _refusal(f'Folded header line "{sample}"', reason)
+    else:
+        refusal = _refusal("Invalid header", reason)
+    refusal.sample = start
+    return refusal
 
 
 def get_header_lines(header: bytes) -> list[bytes]:

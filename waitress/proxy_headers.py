@@ -9,7 +9,7 @@ Of a field that several proxies have lengthened, each at its end, only the last
 ``trusted_proxy_count`` elements count: what stands before them was written by someone
 whom nobody vouches for. The first of those that count tells of the client.
 
-Row 2: imports ``peers``, ``rejects``, ``rfc7230`` and ``utilities``.
+Row 2: imports ``observer``, ``peers``, ``rfc7230`` and ``utilities``.
 
 Sources: RFC 7239 for Forwarded; for X-Forwarded-* there is only custom.
 """
@@ -21,8 +21,8 @@ from collections import namedtuple
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
+from waitress.observer import NO_OBSERVER, Observer
 from waitress.peers import Trusted, TrustedPeers, read_address
-from waitress.rejects import Rejects
 from waitress.rfc7230 import HOST_RE, TOKEN
 from waitress.utilities import BadRequest, logger, undquote
 
@@ -97,7 +97,7 @@ def proxy_headers_middleware(
     clear_untrusted: bool = True,
     log_untrusted: bool = False,
     logger: _Logger = logger,
-    rejects: Rejects | None = None,
+    observer: Observer = NO_OBSERVER,
 ) -> Application:
     """Return a WSGI application that corrects the environ and then calls ``app``.
 
@@ -112,7 +112,7 @@ def proxy_headers_middleware(
         clear_untrusted: whether the other fields are taken out of the environ.
         log_untrusted: whether that is logged.
         logger: where to log.
-        rejects: told of each malformed field, where given.
+        observer: told of each malformed field.
 
     A malformed field of a trusted peer is logged and answered with 400; ``app`` is then
     not called.
@@ -148,8 +148,7 @@ def proxy_headers_middleware(
                     malformed.reason,
                     malformed.value,
                 )
-                if rejects is not None:
-                    rejects.tell("proxy-header", peer, sample=malformed.value)
+                observer.refused("proxy-header", peer, sample=malformed.value)
                 error = BadRequest(f'Header "{malformed.header}" malformed.')
                 return error.wsgi_response(environ, start_response)
 

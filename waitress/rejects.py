@@ -4,7 +4,7 @@ Owns the logger ``waitress.reject``. A refusal is told at INFO, so that nothing 
 unless somebody asks for it; it is counted in any case. The lines are safe to read with any
 tool: whatever a client sent is cut short and escaped, and cannot begin a line of its own.
 
-Row 1: imports nothing of the package.
+Row 1: imports observer.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from __future__ import annotations
 import logging
 import threading
 from typing import Any
+
+from waitress.observer import Observer
 
 __all__ = ["SAMPLE_BYTES", "RejectCounts", "Rejects", "escaped", "reject_logger"]
 
@@ -55,8 +57,8 @@ class RejectCounts:
             return self._counts.copy()
 
 
-class Rejects:
-    """The one place where refusals are told.
+class Rejects(Observer):
+    """Tells of refusals, and of nothing else.
 
     Threads: any.
     """
@@ -65,7 +67,7 @@ class Rejects:
         self.logger = logger
         self.counts = RejectCounts()
 
-    def tell(
+    def refused(
         self,
         reason: str,
         peer: Any,
@@ -73,16 +75,7 @@ class Rejects:
         request_id: int = 0,
         sample: bytes | str = b"",
     ) -> None:
-        """Count a refusal, and log it where that is wanted.
-
-        Args:
-            reason: the rule that was broken, e.g. ``obs-fold``;
-                :attr:`waitress.utilities.Error.reject_reason`. Empty: it has no name.
-            peer: the peer's address: a tuple of host and port, or a text.
-            channel_id: the number of the connection; 0 if there is none.
-            request_id: that of the request; 0 if there is none.
-            sample: what was refused, or its beginning; text is that of an environ.
-        """
+        """Count a refusal, and log it where that is wanted."""
         reason = (reason or _OTHER)[:SAMPLE_BYTES]
         self.counts.add(reason)
         if self.logger.isEnabledFor(logging.INFO):

@@ -5,7 +5,7 @@ went wrong is told: one line that begins with ``Error:``, and a status other tha
 traceback is for mistakes in a program, so it is shown where the user's own module, or
 the factory in it, raised.
 
-Row 10: imports ``serve`` of the package and ``adjustments``.
+Row 10: imports ``serve`` of the package, ``adjustments``, ``rejects`` and ``utilities``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Any, TextIO
 
 from waitress import serve
 from waitress.adjustments import SETTINGS, Adjustments, AppResolutionError, Section
+from waitress.rejects import reject_logger
 from waitress.utilities import logger
 
 __all__ = ["HELP", "run", "show_exception", "show_help"]
@@ -134,6 +135,9 @@ def run(argv: Sequence[str] = sys.argv, _serve: Callable[..., Any] = serve) -> i
     # So that the line that tells where it serves is seen, unless somebody knows better.
     if logger.level == logging.NOTSET:
         logger.setLevel(logging.INFO)
+        # What is refused is shown to those who ask for it, and not for that line's sake.
+        if reject_logger.level == logging.NOTSET:
+            reject_logger.setLevel(logging.WARNING)
     return _run_server(_serve, app, kw)
 
 

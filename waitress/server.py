@@ -5,7 +5,7 @@ dispatcher, budget of temporary files, set of clients. :func:`create_server` is 
 of the library; :class:`BaseWSGIServer` and its subclasses are one listener each.
 
 Row 8: imports adjustments, channel, clients, compat, observer, pollers, proxy_headers,
-spool, task, trigger, utilities and wasyncore.
+peers, rejects, spool, task, trigger, utilities and wasyncore.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ from waitress.adjustments import Adjustments, _int_marker
 from waitress.channel import HTTPChannel
 from waitress.clients import Clients
 from waitress.compat import IPPROTO_IPV6, IPV6_V6ONLY
-from waitress.observer import NO_OBSERVER, Observer
+from waitress.observer import Observer
+from waitress.peers import TrustedPeers
 from waitress.pollers import descriptor_limit
 from waitress.proxy_headers import proxy_headers_middleware
+from waitress.rejects import Rejects
 from waitress.spool import SpoolBudget, default_spool_limit
 from waitress.task import ThreadedTaskDispatcher
 from waitress.utilities import cleanup_unix_socket
@@ -117,6 +119,7 @@ def create_server(
             # What is limited is limited for all of them together.
             server.clients = servers[0].clients
             server.spool = servers[0].spool
+            server.rejects.counts = servers[0].rejects.counts
         if _dispatcher is None:
             dispatcher.set_thread_count(adj.threads)
     except BaseException:
@@ -212,8 +215,6 @@ class BaseWSGIServer(wasyncore.dispatcher):
     asyncore = wasyncore
     #: Whether newcomers are held off because the connection limit is reached.
     in_connection_overflow = False
-    #: Who is told of what happens (:mod:`waitress.observer`).
-    observer: Observer = NO_OBSERVER
     #: See :mod:`waitress.deadlines`: until when accepting rests.
     deadline = inf
     deadline_bucket: int | None = None
@@ -248,6 +249,12 @@ class BaseWSGIServer(wasyncore.dispatcher):
         """
         if adj is None:
             adj = Adjustments(**kw)
+        #: Who is believed when it speaks for others.
+        self.trusted_peers = TrustedPeers(adj.trusted_proxy)
+        #: Counts and logs what is refused.
+        self.rejects = Rejects()
+        #: Told of whatever happens; refusals are all that is of interest by default.
+        self.observer: Observer = self.rejects
         if adj.trusted_proxy or adj.clear_untrusted_proxy_headers:
             application = proxy_headers_middleware(
                 application,
@@ -257,6 +264,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
                 clear_untrusted=adj.clear_untrusted_proxy_headers,
                 log_untrusted=adj.log_untrusted_proxy_headers,
                 logger=self.logger,
+                observer=self.rejects,
             )
         if map is None:
             map = wasyncore.SocketMap()
@@ -270,6 +278,8 @@ class BaseWSGIServer(wasyncore.dispatcher):
         self.server_name = adj.server_name
         self.active_channels: dict[int, Any] = {}
         self.clients = Clients()
+        self.clients.limit_per_ip = getattr(adj, "connection_limit_per_ip", 0)
+        self.clients.unlimited = self.trusted_peers
         self.spool = SpoolBudget(_spool_limit(adj))
         self.task_dispatcher = ThreadedTaskDispatcher() if dispatcher is None else dispatcher
         self._derived_limit: int | None = None
@@ -430,7 +440,11 @@ class BaseWSGIServer(wasyncore.dispatcher):
                 conn.close()
             return False
         try:
-            self.channel_class(self, conn, self.fix_addr(addr), self.adj, map=self._map)
+            addr = self.fix_addr(addr)
+            has_room = not addr or self.clients.has_room_for(str(addr[0]))
+            channel = self.channel_class(self, conn, addr, self.adj, map=self._map)
+            if not has_room:
+                channel.turn_away()
         except Exception:
             # One connection less; the listener goes on.
             self.logger.exception(f"Cannot serve the connection from {addr}")

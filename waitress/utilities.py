@@ -238,6 +238,8 @@ class Error:
     #: whoever refuses, for logs and counters. Empty when nothing was refused. Never
     #: contains anything that the client sent.
     reject_reason: str = ""
+    #: What was refused, or its beginning, for logs; where empty, the request line is it.
+    sample: bytes = b""
     #: Header fields that the status calls for, e.g. ``Allow`` beside 405 (RFC 9110,
     #: 15.5.6) or ``Retry-After`` beside 503.
     headers: Sequence[tuple[str, str]] = ()

@@ -157,6 +157,31 @@ def test_slow_head_makes_room_before_any_idle_connection(simulate: Simulate) -> 
     assert bytes(older.data).startswith(b"HTTP/1.0 408 ") or older.was_reset
 
 
+def test_connection_that_only_lingers_makes_room_first(simulate: Simulate) -> None:
+    sim = simulate(hello, connection_limit=2)
+    idle = sim.connect()
+    lingering = sim.connect(b"BAD\r\n\r\n" + b"x")
+    assert lingering.response().status == 400
+    sim.advance(2)
+    assert sim.connect().is_open
+    assert idle.is_open
+    assert lingering.server_end.is_closed
+
+
+def test_refusal_that_was_just_sent_is_not_destroyed_by_a_newcomer(simulate: Simulate) -> None:
+    sim = simulate(hello, connection_limit=1)
+    client = sim.connect()
+    client.is_reading = False
+    client.send(b"BAD\r\n\r\n" + b"x")
+    sim.knock()
+    sim.settle()
+    client.send(b"x")
+    sim.settle()
+    client.is_reading = True
+    sim.settle()
+    assert client.response().status == 400
+
+
 def test_young_head_does_not_make_room(simulate: Simulate) -> None:
     sim = simulate(hello, connection_limit=1)
     client = sim.connect(b"GET / HT")

@@ -153,6 +153,20 @@ def test_nothing_is_read_ahead_without_lookahead(simulate: Simulate) -> None:
     assert [each.path for each in sim.channel.requests] == ["/0"]
 
 
+@pytest.mark.parametrize("last", [get("/end", "Connection: close"), get("/end", version="1.0"), BAD])
+def test_nothing_is_read_behind_the_one_that_ends_the_connection(
+    last: bytes, simulate: Simulate
+) -> None:
+    sim = simulate(path, channel_request_lookahead=5)
+    sim.dispatcher.is_held = True
+    client = sim.connect(get("/a") + last + get("/never"))
+    client.send(get("/never"))
+    sim.settle()
+    assert len(sim.channel.requests) == 2
+    assert sim.channel.request is None
+    assert not sim.channel.readable()
+
+
 def test_pipelining_client_does_not_keep_a_worker_from_the_others(simulate: Simulate) -> None:
     """Each of its requests queues behind those of the others."""
     application = Recording()

@@ -634,6 +634,15 @@ def test_t1_ipv6_is_listened_to(serve: Serve) -> None:
 
 
 @needs_ipv6
+def test_t1_ipv6_leaves_ipv4_to_others(serve: Serve) -> None:
+    """T1: or one port could not be listened to by both."""
+    port = serve(hello, listen="[::]:0").server.effective_port
+    assert ask_port("::1", port).endswith(b"hello")
+    with pytest.raises(ConnectionRefusedError):
+        ask_port("127.0.0.1", port)
+
+
+@needs_ipv6
 def test_t1_every_address_is_listened_to(serve: Serve) -> None:
     """T1: ``*``, dual-stack: two sockets, so that neither takes the other's port."""
     running = serve(hello, listen="*:0")

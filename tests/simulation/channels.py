@@ -6,6 +6,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
+from tests.simulation.workers import Lock
 from waitress import channel as production
 from waitress.channel import ChannelState, HTTPChannel, Phase
 from waitress.deadlines import BUCKET_SECONDS
@@ -28,6 +29,8 @@ class SimulatedChannel(HTTPChannel):
         self.client.channel = self
         #: The request that the application works at.
         self.active: Any = None
+        #: How many bytes its worker appends.
+        self.appending = 0
         #: Why it ended, as far as it was not the client who ended it.
         self.verdicts: list[str] = []
         #: When the server last had a reason of its own to let the client wait.
@@ -44,11 +47,13 @@ class SimulatedChannel(HTTPChannel):
         super().__init__(server, sock, addr, adj, map)
         point = run.scheduler.point
         outbound: Any = self.outbound
-        outbound.append = _between(point, "append", outbound.append)
+        outbound.append = _between(point, "append", self._sizing(outbound.append))
         outbound.append_file = _between(point, "append", outbound.append_file)
+        outbound._lock = Lock(run.scheduler)
         queue: Any = self.request_queue
+        queue.lock = Lock(run.scheduler)
         queue.finish = _between(point, "finish", self._clearing(queue.finish))
-        queue.head = _between(point, "head", queue.head)
+        queue.head = _between(point, "head", self._checking(queue.head))
 
     def __hash__(self) -> int:
         # Sets of channels have the same order in every repetition.
@@ -86,6 +91,24 @@ class SimulatedChannel(HTTPChannel):
             return finish(keep_alive)
 
         return finish_and_clear
+
+    def _checking(self, head: Callable[[], Any]) -> Callable[[], Any]:
+        def head_and_check() -> Any:
+            request = head()
+            if request is not None and request.error:
+                self.run.fail(f"{self}: a worker serves a refused request")
+            if self.outbound.pending > self.adj.outbuf_high_watermark:
+                self.run.fail(f"{self}: a worker serves a client that has too much to read")
+            return request
+
+        return head_and_check
+
+    def _sizing(self, append: Callable[..., Any]) -> Callable[..., Any]:
+        def append_and_tell(parts: Any, size: int, *args: Any, **kw: Any) -> Any:
+            self.appending = size
+            return append(parts, size, *args, **kw)
+
+        return append_and_tell
 
     # -- what it ends by
 

@@ -7,7 +7,7 @@ import os
 import random
 import tempfile
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,8 +20,10 @@ CONNECTION_ERRORS = (errno.ECONNRESET,) * 6 + (errno.ETIMEDOUT, errno.EHOSTUNREA
 
 
 @contextmanager
-def odd_disk(rng: random.Random, likelihood: float) -> Iterator[None]:
-    """Have files written in pieces, and fail as often as said; nothing else changes."""
+def odd_disk(
+    rng: random.Random, likelihood: float, point: Callable[[str], None]
+) -> Iterator[None]:
+    """Have files written in pieces, with points between, and fail as often as said."""
 
     def fails() -> bool:
         return likelihood > 0 and rng.random() < likelihood
@@ -32,6 +34,7 @@ def odd_disk(rng: random.Random, likelihood: float) -> Iterator[None]:
         return tempfile.TemporaryFile(*args, **kw)
 
     def pwrite(fd: int, data: Any, position: int) -> int:
+        point("write")
         if fails():
             raise OSError(errno.ENOSPC, "no space left")
         size = len(data)

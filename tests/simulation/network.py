@@ -381,6 +381,7 @@ class Poller:
         scheduler: has ``run_some()``, called while the loop waits and others run, and
             ``step()``, which lets a worker go on and says whether there was one.
         shuffle: puts events into an order of its own: the kernel's is not to be relied on.
+        on_pass: called at the begin of each wait; may raise ``ExitNow``.
         on_rest: called when nothing can happen before the clock moves.
     """
 
@@ -391,11 +392,13 @@ class Poller:
         network: Network,
         scheduler: Any,
         shuffle: Callable[[list[Any]], None],
+        on_pass: Callable[[], None],
         on_rest: Callable[[], None],
     ) -> None:
         self.network = network
         self.scheduler = scheduler
         self.shuffle = shuffle
+        self.on_pass = on_pass
         self.on_rest = on_rest
         self.masks: dict[int, int] = {}
         self.passes = 0
@@ -440,6 +443,7 @@ class Poller:
     def poll(self, timeout: float | None) -> list[tuple[int, int]]:
         assert timeout is not None
         network = self.network
+        self.on_pass()
         self._count_pass()
         end = network.now + timeout
         while True:
@@ -475,4 +479,5 @@ class Poller:
                     ready = sock.readiness() & (mask | ERROR | HANGUP)
                     if ready:
                         events.append((fd, ready))
+        events.sort()
         return events

@@ -22,10 +22,10 @@ from tests.simulation.network import Listener, Network, Poller
 from tests.simulation.reading import Response
 from tests.simulation.requests import Request, Requests
 from tests.simulation.settings import draw_settings, scaled_constants
-from tests.simulation.workers import WAITING, Scheduler
+from tests.simulation.workers import WAITING, Lock, Scheduler
 from waitress import channel, create_server, server, task, tcp
 from waitress.channel import LINGER_SILENCE_SECONDS
-from waitress.eventloop import EventLoop, SocketMap
+from waitress.eventloop import EventLoop, ExitNow, SocketMap
 from waitress.observer import Observer
 
 #: Simulated seconds after which every client that is still there leaves.
@@ -103,8 +103,15 @@ class _Life(Observer):
             if self.stages.get(request.request_id) not in ("cancelled", "serviced", "finished"):
                 self._go(request, "queued", "created", "nothing", "started")
 
-    def request_refused(self, channel: Any, request: Any, error: Any) -> None:
-        self.run.note("refused: %s, %s", error.reject_reason, error.code)
+    def refused(
+        self,
+        reason: str,
+        peer: Any,
+        channel_id: int = 0,
+        request_id: int = 0,
+        sample: bytes | str = b"",
+    ) -> None:
+        self.run.note("refused: %s", reason)
 
     def request_started(self, request: Any) -> None:
         self._go(request, "started", "queued", "created", "nothing")
@@ -125,9 +132,12 @@ class Run:
     Args:
         seed: decides everything.
         trace: takes the lines that tell what happens.
+        fine: let threads take turns between any two lines; dear.
     """
 
-    def __init__(self, seed: int, trace: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self, seed: int, trace: Callable[[str], None] | None = None, *, fine: bool = False
+    ) -> None:
         self.seed = seed
         self.trace = trace
         self.rng = rng = random.Random(seed)
@@ -144,10 +154,14 @@ class Run:
         if rng.random() < 0.08:
             self.ends_at = 1000.0 + rng.choice((0.0, 0.05, 1.0, 7.5)) + rng.random()
         self.was_ended = False
+        self._has_told_all = False
         scale = rng.choice((200, 1000, 4000))
         self.scale = scale
         self.scheduler = Scheduler(
-            rng, rng.choice((1, 1, 2, 4)), rng.choice((0.0, 0.1, 0.4, 0.9))
+            rng,
+            rng.choice((1, 1, 2, 4)),
+            rng.choice((0.0, 0.1, 0.4, 0.9)),
+            rng.choice((0.002, 0.02, 0.1)) if fine else 0.0,
         )
         self.network = Network(self.scheduler.point)
         self.network.reset_destroys_unread = rng.random() < 0.5
@@ -229,7 +243,7 @@ class Run:
                 setattr(module, name, self.network if name == "fcntl" else wall)
             with (
                 scaled_constants(self.rng, self.scale),
-                odd_disk(self.rng, self.disk_fails),
+                odd_disk(self.rng, self.disk_fails, self.scheduler.point),
             ):
                 self._start()
                 try:
@@ -278,6 +292,8 @@ class Run:
             return pull()
 
         trigger.pull_physically_threadsafe = stepped_pull
+        trigger.lock = Lock(self.scheduler)
+        self.server.spool._lock = Lock(self.scheduler)
         self.note("settings: %s", self.settings)
         bad = rng.choice((0.0, 0.05, 0.3))
         for number in range(1, rng.choice((1, 1, 2, 3, 5)) + 1):
@@ -300,44 +316,49 @@ class Run:
                 self.note("%s: %s", client, batch)
 
     def _make_poller(self, select: Any) -> Poller:
-        self.poller = Poller(self.network, self.scheduler, self.rng.shuffle, self._rest)
+        self.poller = Poller(
+            self.network, self.scheduler, self.rng.shuffle, self._pass, self._rest
+        )
         return self.poller
 
     def _run_loop(self) -> None:
         network = self.network
-        socket_map = self.event_loop.map
-        timeout = self.settings["asyncore_loop_timeout"]
         begun = network.now
-        has_told_all = False
-        while True:
+        self.scheduler.begin_lines()
+        try:
             self.server.asyncore.loop(
-                timeout=timeout,
-                map=socket_map,
+                timeout=self.settings["asyncore_loop_timeout"],
+                map=self.event_loop.map,
                 use_poll=self.settings["asyncore_use_poll"],
-                count=1,
             )
-            if self.failures and self.trace is None:
-                return
-            elapsed = network.now - begun
-            if self.ends_at is not None and network.now >= self.ends_at:
-                self._end_in_the_middle()
-                return
-            if self._is_over():
-                break
-            if elapsed > PATIENCE and not has_told_all:
-                has_told_all = True
-                self.note("whoever is still there leaves")
-                for client in self.clients:
-                    if client.sock is not None:
-                        client.close(resets=client.down.arrived != b"")
-            if elapsed > PATIENCE + LAST_PATIENCE or self.poller.passes > MOST_PASSES:
-                self.fail(
-                    f"after {elapsed} s and {self.poller.passes} passes there is still "
-                    f"{self.server.active_channels}"
-                )
-                return
+        except ExitNow:
+            pass
+        finally:
+            self.scheduler.end_lines()
+        if self.ends_at is not None and network.now >= self.ends_at:
+            self._end_in_the_middle()
         if self.poller.timeouts > 20 + (network.now - begun) * 10:
             self.fail(f"the loop woke for nothing {self.poller.timeouts} times")
+
+    def _pass(self) -> None:
+        """Look whether the run is over; the loop calls it in every pass."""
+        elapsed = self.network.now - 1000.0
+        if self.failures and self.trace is None:
+            raise ExitNow
+        if (self.ends_at is not None and self.network.now >= self.ends_at) or self._is_over():
+            raise ExitNow
+        if elapsed > PATIENCE and not self._has_told_all:
+            self._has_told_all = True
+            self.note("whoever is still there leaves")
+            for client in self.clients:
+                if client.sock is not None:
+                    client.close(resets=client.down.arrived != b"")
+        if elapsed > PATIENCE + LAST_PATIENCE or self.poller.passes > MOST_PASSES:
+            self.fail(
+                f"after {elapsed} s and {self.poller.passes} passes there is still "
+                f"{self.server.active_channels}"
+            )
+            raise ExitNow
 
     def _end_in_the_middle(self) -> None:
         """End the server as Ctrl-C does, while its workers work."""
@@ -378,7 +399,9 @@ class Run:
                 outbound = worker.task.outbound
                 if outbound.is_closed:
                     self.fail(f"{worker} waits for a buffer that is closed")
-                if outbound.pending <= self.settings["outbuf_high_watermark"]:
+                spool = self.server.spool
+                has_budget = spool.used + worker.task.appending <= spool.limit
+                if has_budget or outbound.pending <= self.settings["outbuf_high_watermark"]:
                     self.fail(f"{worker} waits for room that is there")
 
     def _check_budget(self) -> None:

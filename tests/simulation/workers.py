@@ -3,7 +3,8 @@
 A worker runs until it comes to a *point*: a place between two steps at which the system
 could have another thread go on. There the seeded generator decides whether it stops, and
 who goes on: a waiting worker, a new one for a queued task, or the loop. The loop's own
-points are its system calls.
+points are its system calls. In a *fine* run every line of the modules that threads share
+is a point, for the workers and for the loop, unless a lock is held.
 
 Threads: what belongs to the run is touched by whoever has the baton; handing it over is
 the only synchronisation.
@@ -12,15 +13,45 @@ the only synchronisation.
 from __future__ import annotations
 
 import random
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from waitress import (
+    channel,
+    clients,
+    deadlines,
+    eventloop,
+    outbound,
+    request_queue,
+    service,
+    spool,
+    trigger,
+)
+
 #: Real seconds after which a worker that should stop somewhere is declared to hang.
 PATIENCE = 20.0
 
 RUNNABLE, SLEEPING, WAITING, DONE = "runnable", "sleeping", "waiting", "done"
+
+
+#: The modules whose lines are points of a fine run.
+_FINE_FILES = frozenset(
+    module.__file__
+    for module in (
+        channel,
+        clients,
+        deadlines,
+        eventloop,
+        outbound,
+        request_queue,
+        service,
+        spool,
+        trigger,
+    )
+)
 
 
 class Carrier:
@@ -84,11 +115,36 @@ class Worker:
         return f"worker {self.number}"
 
     def _serve(self) -> None:
+        self.scheduler.begin_lines()
         try:
             self.task.service()
         except BaseException as error:  # noqa: BLE001 - nothing may escape from a channel
             self.scheduler.on_failure(f"{error!r} escaped from the service of {self.task}")
+        self.scheduler.end_lines()
         self.state = DONE
+
+
+class Lock:
+    """A lock that tells the scheduler when it is held: no point stops there.
+
+    That is all it has to do, since nobody else runs meanwhile.
+    """
+
+    def __init__(self, scheduler: Scheduler) -> None:
+        self._scheduler = scheduler
+
+    def acquire(self) -> bool:
+        self._scheduler.held += 1
+        return True
+
+    def release(self) -> None:
+        self._scheduler.held -= 1
+
+    def __enter__(self) -> bool:
+        return self.acquire()
+
+    def __exit__(self, *exc_info: Any) -> None:
+        self.release()
 
 
 class Condition:
@@ -128,12 +184,18 @@ class Scheduler:
         random: draws every choice.
         threads: how many tasks are served at once.
         preemption: how likely a worker stops at a point, from 0 to 1.
+        fineness: the same for a line; 0 for a run that is not fine.
     """
 
-    def __init__(self, random: random.Random, threads: int, preemption: float) -> None:
+    def __init__(
+        self, random: random.Random, threads: int, preemption: float, fineness: float
+    ) -> None:
         self.random = random
         self.threads = threads
         self.preemption = preemption
+        self.fineness = fineness
+        #: How many locks are held.
+        self.held = 0
         self.queue: deque[Any] = deque()
         self.workers: list[Worker] = []
         #: Who has the baton; ``None`` for the loop.
@@ -175,11 +237,37 @@ class Scheduler:
             return
         worker = self.running
         if worker is None:
-            if self.workers and self.random.random() < self.preemption * 0.3:
+            if self.held:
+                return
+            if (self.workers or self.queue) and self.random.random() < self.preemption * 0.3:
                 self.step()
-        elif self.random.random() < self.preemption:
+        elif not self.held and self.random.random() < self.preemption:
             worker.stands_at = name
             worker.carrier.suspend()
+
+    def begin_lines(self) -> None:
+        """Make every line a point, in the current thread, if the run is fine."""
+        if self.fineness:
+            sys.settrace(self._trace)
+
+    def end_lines(self) -> None:
+        """End that."""
+        if self.fineness:
+            sys.settrace(None)
+
+    def _trace(self, frame: Any, event: str, arg: Any) -> Any:
+        return self._trace_line if frame.f_code.co_filename in _FINE_FILES else None
+
+    def _trace_line(self, frame: Any, event: str, arg: Any) -> Any:
+        if event == "line" and not self.held and not self.is_ending:
+            worker = self.running
+            if worker is None:
+                if (self.workers or self.queue) and self.random.random() < self.fineness:
+                    self.step()
+            elif self.random.random() < self.fineness:
+                worker.stands_at = f"{frame.f_code.co_name}:{frame.f_lineno}"
+                worker.carrier.suspend()
+        return self._trace_line
 
     def sleep(self, seconds: float) -> None:
         """Let simulated time pass; called by an application."""
