@@ -114,11 +114,16 @@ class TestRoomForANewcomer:
         assert second.fate == "closed"
 
     def test_is_made_first_by_the_one_that_has_lingered_longest(self):
-        short, long = Client(lingering=0.1), Client(lingering=0.2)
+        short, long = Client(lingering=1.1), Client(lingering=1.2)
         others = Client(head=29), Client(idle=100)
         assert clients_of(short, long, *others).make_room(NOW, 7.5)
         assert long.fate == "closed"
         assert {client.fate for client in (short, *others)} == {None}
+
+    def test_is_not_made_by_those_who_may_not_have_seen_their_answer_yet(self):
+        answered = Client(lingering=0.9)
+        assert not clients_of(answered).make_room(NOW, 7.5)
+        assert answered.fate is None
 
     def test_is_not_made_by_those_who_have_just_become_idle(self):
         idle = Client(idle=0.9)

@@ -16,7 +16,7 @@ from tests.looping import PATIENCE, InThread, await_event
 from waitress import outbound as outbound_module
 from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.channel import ClientDisconnected as ClientDisconnectedOfUsers
-from waitress.outbound import ClientDisconnected, OutboundBuffer
+from waitress.outbound import ClientDisconnected, OutboundBuffer, SpoolError
 from waitress.spool import SpoolBudget
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -195,7 +195,7 @@ class TestTemporaryFiles:
         limits = SimpleNamespace(
             outbuf_overflow=0, outbuf_high_watermark=0, spool_dir=str(tmp_path / "missing")
         )
-        with pytest.raises(FileNotFoundError):
+        with pytest.raises(SpoolError):
             outbound.put(b"x", limits=limits)
         assert outbound.pending == outbound.budget.used == 0
         assert outbound.segments == ()
@@ -208,9 +208,9 @@ class TestTemporaryFiles:
             raise full
 
         monkeypatch.setattr(outbound_module.SpoolFile, "_pwrite", refuse)
-        with pytest.raises(OSError, match="No space") as caught:
+        with pytest.raises(SpoolError, match="No space") as caught:
             outbound.put(b"y" * 50)
-        assert caught.value is full
+        assert caught.value.__cause__ is full
         assert outbound.budget.used == outbound.pending == 200
         monkeypatch.undo()
         assert outbound.take_all() == b"x" * 200
@@ -225,7 +225,7 @@ class TestTemporaryFiles:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(outbound_module.SpoolFile, "_pwrite", fail_late)
-        with pytest.raises(OSError, match="No space"):
+        with pytest.raises(SpoolError, match="No space"):
             outbound.put(b"y")
         assert outbound.segments == ()
         assert outbound.budget.used == 0

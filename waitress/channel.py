@@ -260,6 +260,8 @@ class HTTPChannel(wasyncore.dispatcher):
 
     def writable(self) -> bool:
         """Say whether there is something to send, or the connection is to be closed."""
+        if self.state is _LINGERING:
+            return False
         return self.outbound.pending > 0 or self.will_close or self.close_when_flushed
 
     def handle_events(self, flags: int) -> None:
@@ -532,6 +534,8 @@ class HTTPChannel(wasyncore.dispatcher):
         self._input_ended = self._lingers = True
         if self.request_queue.append(request):
             self._start_next()
+        else:
+            self.discard_request(request)
         self._advance()
 
     # -- loop: sending -----------------------------------------------------------------
@@ -811,8 +815,6 @@ class HTTPChannel(wasyncore.dispatcher):
             self._progress_at = now
         if self.outbound.worker_is_waiting:
             self.clients.relieve_spool(now, self)
-        if self.state is _CLOSED:
-            return
         if now >= self._progress_at + self._send_timeout():
             self.cut("its reader has stalled")
         else:

@@ -122,7 +122,7 @@ class Clients:
         connection; the oldest of each.
         """
         channel, since = self._oldest(lambda client: client.lingering_since())
-        if channel is not None:
+        if now - since >= IDLE_SECONDS:
             channel.close()
             return True
         channel, since = self._oldest(lambda client: client.head_pending_since())

@@ -29,7 +29,7 @@ from typing import Any, Protocol
 from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.spool import SpoolBudget, SpoolFile
 
-__all__ = ["ClientDisconnected", "OutboundBuffer", "OutboundLimits"]
+__all__ = ["ClientDisconnected", "OutboundBuffer", "OutboundLimits", "SpoolError"]
 
 #: A temporary file ends here and another begins, so that what a slow client has read of
 #: an endless response does not stay on the disk. In bytes.
@@ -38,6 +38,10 @@ SPOOL_FILE_BYTES = 64 * 1024 * 1024
 
 class ClientDisconnected(Exception):  # noqa: N818 - the name that users know
     """Raised in a worker that writes to a connection that is gone."""
+
+
+class SpoolError(Exception):
+    """Raised in a worker whose bytes found no place: the disk is full, for example."""
 
 
 class OutboundLimits(Protocol):
@@ -231,7 +235,7 @@ class OutboundBuffer:
 
         Raises:
             ClientDisconnected: the buffer is closed, at once or while waiting.
-            OSError: the temporary file cannot be written.
+            SpoolError: the temporary file cannot be made or written.
         """
         with self._lock:
             if self.is_closed:
@@ -363,6 +367,9 @@ class OutboundBuffer:
             for part in parts:
                 segment.file.write_at(segment.end + written, part)
                 written += len(part)
+        except OSError as error:
+            # Not an OSError for the caller, who might take it for one of the socket's.
+            raise SpoolError(f"cannot keep {size} bytes of a response: {error}") from error
         finally:
             self._commit_spooled(segment, size, complete=written == size)
 
