@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.fakes import FakeClient, RecordingObserver, Simulation, get, post, request
-from tests.functional.applications import hello, large, path
+from tests.functional.applications import Never, hello, large, path
 from waitress.adjustments import Adjustments
 from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.channel import ChannelState, ClientDisconnected, HTTPChannel, Phase
@@ -151,6 +151,8 @@ def test_each_event_in_each_state_leads_to_the_one_that_the_table_tells(
     assert channel.will_close is is_closed
     assert bool(sim.server.active_channels) is not is_closed
     assert bool(sim.server.clients.channels) is not is_closed
+    if is_closed:
+        assert len(sim.event_loop.deadlines) == 0
 
 
 def test_phases_tell_whom_the_connection_waits_for(simulate: Simulate) -> None:
@@ -188,9 +190,7 @@ def test_phases_tell_whom_the_connection_waits_for(simulate: Simulate) -> None:
     ]
 
 
-def test_moves_are_told_to_who_debugs(
-    simulate: Simulate, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_moves_are_told_to_who_debugs(simulate: Simulate, caplog: pytest.LogCaptureFixture) -> None:
     sim = simulate(hello)
     caplog.set_level("DEBUG", logger="waitress.channel")
     client = sim.connect(b"BAD\r\n\r\n" + b"x")
@@ -310,12 +310,14 @@ def test_bytes_that_come_after_an_order_to_close_are_dropped(
     order: str, simulate: Simulate
 ) -> None:
     """CVE-2024-49768."""
-    sim = simulate(lambda environ, start_response: pytest.fail("the application was run"))
+    application = Never()
+    sim = simulate(application)
     sim.connect()
     channel = sim.channel
     setattr(channel, order, True)
     assert channel.received(get()) is False
     assert channel.requests == []
+    assert not application.was_run
 
 
 def test_no_bytes_are_of_no_interest(simulate: Simulate) -> None:

@@ -41,12 +41,15 @@ class ScriptedPoller:
 
     def __init__(self, script, refused, timeouts):
         self.masks = {}
+        #: How often the system was asked to change a registration.
+        self.calls = 0
         self.refused = refused
         self.script = script
         self.timeouts = timeouts
         self.is_closed = False
 
     def _check(self, fd):
+        self.calls += 1
         if fd in self.refused:
             raise self.refused[fd]
 
@@ -203,6 +206,7 @@ class TestASocketMap:
         for _ in range(2):
             world.turn(timeout=1000)
             assert set(world.masks) == {3}
+        poller = world.pollers[0]
 
         if from_outside:
             # In the middle of the wait, by another thread.
@@ -210,9 +214,12 @@ class TestASocketMap:
             world.loop.run(1000, world.dispatch, 1)
         else:
             put(world.map, change, objects)
-        if expected:
-            world.turn(timeout=1000)
-            assert set(world.masks) == set(expected)
+        # Something to go on with.
+        world.map[9] = Native(world.loop)
+        world.turn(timeout=1000)
+        assert set(world.masks) == {*expected, 9}
+        assert set(poller.masks) <= {*expected, 9} or poller.is_closed
+        del world.map[9]
         assert world.map == {fd: objects[name] for fd, name in expected.items()}
         for fd in world.map:
             world.turn((fd, READ), timeout=1000)
@@ -314,6 +321,10 @@ class TestTheLoopOfAMap:
         event_loop = EventLoop()
         assert isinstance(event_loop.map, SocketMap)
         assert event_loop_of(event_loop.map) is event_loop
+
+    def test_knows_what_workers_wait_on(self):
+        assert EventLoop().condition_factory is threading.Condition
+        assert EventLoop(condition_factory=list).condition_factory is list
 
     @pytest.mark.parametrize("kind", [SocketMap, dict])
     def test_is_one_for_all_threads(self, kind):
@@ -469,6 +480,13 @@ class TestTheWait:
         for each in (*pairs[0], *pairs[1]):
             each.close()
 
+    def test_once_over_makes_waking_unnecessary(self, world):
+        world.loop.wakers.append(SimpleNamespace(pull_physically_threadsafe=Raises(AssertionError)))
+        native = world.map[3] = Native(world.loop)
+        native.actions["events 1"] = world.loop.wake_threadsafe
+        world.turn((3, READ))
+        assert native.events == ["events 1"]
+
     def test_wakes_the_loop_for_those_who_touch_it_meanwhile_only(self, world):
         pulled = []
         world.loop.wakers.append(
@@ -537,6 +555,20 @@ class TestANativeObject:
             world.loop.set_interest(3, interest)
             assert world.masks == ({3: interest} if interest else {})
 
+    def test_costs_a_system_call_for_every_change_and_none_without(self, world):
+        world.map[3], world.map[4] = Native(world.loop), Stranger()
+        world.turn(count=5)
+        world.loop.set_interest(3, READ)
+        assert world.pollers[0].calls == 2
+        world.loop.set_interest(3, WRITE)
+        assert world.pollers[0].calls == 3
+
+    def test_may_have_its_change_noted_before_anybody_waits(self, world):
+        world.map[3] = Native(world.loop)
+        world.loop.note_change(3)
+        world.turn()
+        assert world.masks == {3: READ}
+
     def test_may_tell_before_it_is_watched(self, world):
         native = world.map[3] = Native(world.loop, READ)
         native.interest = WRITE
@@ -553,12 +585,16 @@ class TestANativeObject:
         del world.map[4]
         world.loop.note_change(4)
         assert world.masks == {3: READ}
-
-    def test_is_asked_when_it_answers_for_itself(self, world):
-        native = world.map[3] = Native(world.loop)
-        native.readable = lambda: native.events.append("asked")
         world.turn()
-        assert native.events == ["asked"]
+        assert world.masks == {3: READ}
+
+    @pytest.mark.parametrize("question", ["readable", "writable"])
+    def test_is_asked_when_it_answers_for_itself(self, world, question):
+        native = world.map[3] = Native(world.loop)
+        native.actions["asked"] = native.events.clear
+        setattr(native, question, lambda: native.events.append("itself"))
+        world.turn()
+        assert "itself" in native.events
 
     def test_is_asked_in_another_loop_than_its_own(self, world):
         native = world.map[3] = Native(EventLoop())
@@ -747,6 +783,29 @@ class TestAMapThatChanges:
         world.turn(timeout=1)
         assert set(world.masks) == {4}
 
+    @pytest.mark.parametrize("way", ["out and in", "in again"])
+    @pytest.mark.parametrize("from_outside", [False, True])
+    def test_of_ours_tells_that_an_object_came_back_with_another_socket(self, way, from_outside):
+        """Of the same number: the registration went with the socket that was closed."""
+        world = World()
+        native = world.map[3] = Native(world.loop)
+        world.turn(timeout=1000)
+
+        def come_back():
+            world.masks.clear()
+            if way == "out and in":
+                del world.map[3]
+            world.map[3] = native
+            return ()
+
+        if from_outside:
+            world.script.append(lambda: InThread(come_back).result())
+            world.loop.run(1000, world.dispatch, 1)
+        else:
+            come_back()
+        world.turn(timeout=1000)
+        assert world.masks == {3: READ}
+
     def test_may_get_the_same_object_back_with_another_socket_of_the_same_number(self, world):
         native = world.map[3] = Native(world.loop)
         world.turn(timeout=1000)
@@ -905,6 +964,22 @@ class TestADescriptorThatIsRefused:
         stranger.actions["close"] = lambda: world.map.pop(3)
         world.turn()
         assert world.map == {}
+
+    def test_whose_object_is_replaced_meanwhile_leaves_the_other_in_peace(self, world):
+        world.refused[3] = OSError(errno.EBADF, "x")
+        stranger, other = Stranger(), Native(world.loop)
+        world.map[3] = stranger
+
+        def replace():
+            world.refused.clear()
+            world.map[3] = other
+
+        stranger.actions["close"] = replace
+        world.turn(timeout=1000)
+        world.turn(timeout=1000)
+        assert world.map == {3: other}
+        assert world.masks == {3: READ}
+        assert other.events == []
 
     def test_whose_object_fails_to_close_is_removed(self, world):
         world.refused[3] = OSError(errno.EBADF, "x")
@@ -1179,6 +1254,8 @@ class TestAStart:
         assert order == ["events", "first", "second"]
 
     def test_comes_at_once_outside_of_a_pass(self, world):
+        world.map[3] = Stranger()
+        world.turn()
         native = Native(world.loop)
         world.loop.start_soon(native)
         assert native.events == ["started"]
@@ -1236,9 +1313,11 @@ class TestARun:
 
     def test_closes_the_poller_when_the_map_is_emptied_after_it(self):
         world = World()
-        world.map[3] = Stranger()
+        world.map[3], world.map[4] = Stranger(), Stranger()
         world.turn()
-        world.map.clear()
+        del world.map[3]
+        assert not world.pollers[0].is_closed
+        del world.map[4]
         assert world.pollers[0].is_closed
 
     def test_makes_a_new_poller_when_the_map_fills_again(self, world):

@@ -89,6 +89,13 @@ class TestARefusedRequest:
         assert queue.finish(False) == (False, [B])
         assert queue.is_ended
 
+    def test_is_a_worker_s_when_it_became_one_in_service(self):
+        queue, request = queue_of(), Request("late")
+        queue.append(request)
+        queue.claim()
+        request.error = "bad"
+        assert queue.waiting_error() is None
+
 
 class TestTheEnd:
     def test_by_a_response_names_the_requests_that_never_run(self):
@@ -138,6 +145,14 @@ class TestTheEnd:
 
 
 class TestAListPutInFromOutside:
+    def test_after_the_end_changes_nothing(self):
+        queue = queue_of(A)
+        queue.close()
+        for request in (B, REFUSED):
+            queue.replace([request])
+            assert not queue.claim()
+            assert queue.waiting_error() is None
+
     def test_takes_the_place_of_the_queue(self):
         queue = queue_of(A)
         queue.replace([B])

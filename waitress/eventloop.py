@@ -354,7 +354,6 @@ class EventLoop:
         self._audited_at = -inf  # Whoever is in the map is registered by the audit.
 
     def _release_poller(self) -> None:
-        self._outdated.update(self._watched)
         registrations: tuple[dict[int, Any], ...]
         registrations = (self._watched, self._asked, self._masks, self._always_ready)
         for registration in registrations:

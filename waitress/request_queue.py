@@ -58,10 +58,10 @@ class RequestQueue:
     def claim(self) -> bool:
         """Take the turn for the first request, if there is one that a worker can serve."""
         with self.lock:
-            if self.in_service or not self.requests or self.requests[0].error:
+            if self.is_ended or self.in_service or not self.requests:
                 return False
-            self.in_service = True
-            return True
+            self.in_service = not self.requests[0].error
+            return self.in_service
 
     def release(self) -> None:
         """Give the turn back without having served: the loop is to decide when."""
@@ -72,9 +72,10 @@ class RequestQueue:
     def waiting_error(self) -> Any | None:
         """Return the first request if it is a refused one, which the loop answers."""
         with self.lock:
-            if self.in_service or not self.requests or not self.requests[0].error:
+            if self.is_ended or self.in_service or not self.requests:
                 return None
-            return self.requests[0]
+            first = self.requests[0]
+            return first if first.error else None
 
     def head(self) -> Any | None:
         """Return the first request, to serve; ``None`` when the connection ended meanwhile."""
@@ -95,7 +96,6 @@ class RequestQueue:
         with self.lock:
             taken, self._taken = self._taken, None
             if self.is_ended:
-                self.in_service = False
                 return False, []
             if taken is None or taken in self.requests[:1]:
                 del self.requests[:1]
@@ -110,7 +110,7 @@ class RequestQueue:
         One that a worker is serving is not among them: the worker releases it.
         """
         with self.lock:
-            if self._taken is not None and self._taken in self.requests[:1]:
+            if self._taken in self.requests[:1]:
                 del self.requests[:1]
             return self._end_locked()
 

@@ -45,3 +45,17 @@ def blocks(count: int, size: int) -> Any:
         return (b"x" * size for _ in range(count))
 
     return application
+
+
+class Never:
+    """An application that is not to be run.
+
+    An exception would not do: the server catches it.
+    """
+
+    def __init__(self) -> None:
+        self.was_run = False
+
+    def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> list[bytes]:
+        self.was_run = True
+        return hello(environ, start_response)

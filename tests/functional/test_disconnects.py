@@ -11,7 +11,7 @@ import pytest
 
 from tests.compat.live import PATIENCE, Running
 from tests.fakes import RecordingObserver, Simulation, get, post, request
-from tests.functional.applications import hello, large, path
+from tests.functional.applications import Never, hello, large, path
 from waitress.outbound import ClientDisconnected
 
 Simulate = Callable[..., Simulation]
@@ -151,8 +151,9 @@ def test_write_to_a_client_that_left_raises_with_lookahead(simulate: Simulate) -
 
 
 def test_request_of_a_client_that_left_is_not_run_with_lookahead(simulate: Simulate) -> None:
+    application = Never()
     sim = simulate(
-        lambda environ, start_response: pytest.fail("the application was run"),
+        application,
         channel_request_lookahead=1,
     )
     sim.dispatcher.is_held = True
@@ -162,6 +163,7 @@ def test_request_of_a_client_that_left_is_not_run_with_lookahead(simulate: Simul
     sim.dispatcher.is_held = False
     sim.settle()
     assert sim.dispatcher.served == 1
+    assert not application.was_run
 
 
 def test_client_that_is_there_is_not_reported_as_disconnected(simulate: Simulate) -> None:
@@ -205,8 +207,9 @@ def test_reset_is_seen_by_the_application(lookahead: int, simulate: Simulate) ->
 
 @pytest.mark.parametrize("lookahead", [0, 1])
 def test_reset_drops_a_queued_request_unrun(lookahead: int, simulate: Simulate) -> None:
+    application = Never()
     sim = simulate(
-        lambda environ, start_response: pytest.fail("the application was run"),
+        application,
         channel_request_lookahead=lookahead,
     )
     sim.server.observer = observer = RecordingObserver()
@@ -217,6 +220,7 @@ def test_reset_drops_a_queued_request_unrun(lookahead: int, simulate: Simulate) 
     sim.dispatcher.is_held = False
     sim.settle()
     assert observer.names == ["channel created", "created", "queued", "cancelled", "channel closed"]
+    assert not application.was_run
 
 
 @pytest.mark.parametrize(
@@ -233,6 +237,17 @@ def test_reset_in_every_phase_of_a_request_closes_the_connection(
     sim.settle()
     assert not sim.channels
     assert caplog.records == []
+
+
+def test_reset_in_mid_body_gives_back_what_came_of_it(simulate: Simulate) -> None:
+    sim = simulate(hello, inbuf_overflow=1000)
+    client = sim.connect(request("POST", "/", "Content-Length: 50000"))
+    client.send(b"x" * 20_000)
+    sim.settle()
+    assert sim.server.spool.used == 20_000
+    client.reset()
+    sim.settle()
+    assert sim.server.spool.used == 0
 
 
 def test_reset_while_the_response_is_sent_closes_the_connection(

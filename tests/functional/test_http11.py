@@ -12,7 +12,7 @@ import pytest
 
 from tests.compat.live import Running
 from tests.fakes import Simulation, chunks, get, post, request
-from tests.functional.applications import hello, path, stream
+from tests.functional.applications import Never, hello, path, stream
 
 Simulate = Callable[..., Simulation]
 Serve = Callable[..., Running]
@@ -206,7 +206,8 @@ def test_bad_request_is_answered_and_ends_the_connection(
     data: bytes, status: int, cut: str, simulate: Simulate
 ) -> None:
     """By the loop itself: no worker, no application; nothing behind it is served."""
-    sim = simulate(lambda environ, start_response: pytest.fail("the application was run"))
+    application = Never()
+    sim = simulate(application)
     client = sim.connect()
     if cut == "octets":
         for octet in data:
@@ -219,6 +220,7 @@ def test_bad_request_is_answered_and_ends_the_connection(
     assert (response.status, response.headers["connection"]) == (status, "close")
     assert client.ended
     assert sim.dispatcher.served == 0
+    assert not application.was_run
 
 
 def test_bad_request_is_told_to_nobody_but_its_client(

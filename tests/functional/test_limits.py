@@ -399,6 +399,25 @@ def test_reader_that_holds_none_of_the_spool_is_not_cut_for_it(simulate: Simulat
     assert not modest.server_end.is_closed
 
 
+def test_worker_that_waits_goes_on_as_soon_as_its_reader_is_below_the_watermark(
+    simulate: Simulate,
+) -> None:
+    """Whatever the spool: the files themselves are given back much later."""
+    sim = simulate(blocks(20, 10_000), spool_limit=0, **SMALL)
+    client = reader(sim)
+    outbound = sim.channel.outbound
+    made = outbound.appended_total
+    assert outbound.pending > 20_000
+    client.read(1000)
+    sim.settle()
+    assert outbound.appended_total == made
+    for _ in range(11):
+        client.read(1000)
+        sim.settle()
+    assert outbound.appended_total == made + 10_000
+    assert sim.dispatcher.stops == ["room"]
+
+
 def test_client_that_leaves_frees_the_worker_that_waits_for_it(simulate: Simulate) -> None:
     sim = simulate(blocks(20, 10_000), spool_limit=0, **SMALL)
     client = reader(sim)

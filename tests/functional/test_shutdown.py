@@ -10,7 +10,7 @@ import pytest
 
 from tests.compat.live import PATIENCE, Gate, Running
 from tests.fakes import RecordingObserver, Simulation, get, post
-from tests.functional.applications import hello, large, path
+from tests.functional.applications import Never, hello, large, path
 from waitress import create_server, wasyncore
 from waitress.channel import HTTPChannel
 
@@ -101,9 +101,8 @@ def test_channel_closed_from_another_thread_is_closed_by_the_loop(serve: Serve) 
 
 
 def test_queued_requests_are_cancelled_with_the_dispatcher(simulate: Simulate) -> None:
-    sim = simulate(
-        lambda environ, start_response: pytest.fail("the application was run"), inbuf_overflow=10
-    )
+    application = Never()
+    sim = simulate(application, inbuf_overflow=10)
     sim.server.observer = observer = RecordingObserver()
     sim.dispatcher.is_held = True
     client = sim.connect(post("/", b"x" * 1000) + get())
@@ -112,6 +111,7 @@ def test_queued_requests_are_cancelled_with_the_dispatcher(simulate: Simulate) -
     assert (bytes(client.data), sim.channels) == (b"", [])
     assert observer.names[-3:] == ["cancelled", "cancelled", "channel closed"]
     assert sim.server.spool.used == 0
+    assert not application.was_run
 
 
 def test_pending_response_is_sent_before_an_ordered_close(simulate: Simulate) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -174,6 +175,19 @@ def test_time_of_a_head_is_not_counted_while_an_earlier_request_is_served(
     client.send(b"a\r\n\r\n")
     sim.settle()
     assert [response.status for response in client.responses()] == [200, 200]
+
+
+def test_settings_object_of_old_may_have_no_deadlines_of_its_own(simulate: Simulate) -> None:
+    """The defaults are the same then."""
+    sim = simulate(hello)
+    client = sim.connect(HALF_HEAD)
+    adj = sim.server.adj
+    unknown = {"header_timeout", "body_timeout", "body_min_rate", "send_timeout"}
+    known = {name for name in dir(adj) if not name.startswith("_")} - unknown
+    sim.channel.adj = SimpleNamespace(**{name: getattr(adj, name) for name in known})
+    client.send(b"a")
+    sim.settle()
+    assert_ends_after(sim, client, 30)
 
 
 # -- bodies ---------------------------------------------------------------------------------
