@@ -1,23 +1,37 @@
-"""Fixtures that tests of every kind may use; none of them acts unasked."""
+"""Fixtures that tests of every kind may use."""
 
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from tests.compat.live import Running, nothing_left_behind
-from tests.fakes import Simulation, simulation
-from waitress import create_server
+# Their assertions count under "python -O" too, as those of the tests do.
+pytest.register_assert_rewrite("tests.compat.live", "tests.fakes", "tests.feeding")
+
+from tests.compat.live import Running, nothing_left_behind  # noqa: E402
+from tests.fakes import Simulation, simulation  # noqa: E402
+from waitress import create_server  # noqa: E402
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Take what was imported out of sight of the collector, which runs after each test."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def levels_of_loggers() -> Iterator[None]:
+    """Put the levels of our loggers back: the command sets them, and programs do."""
+    names = ("waitress", "waitress.queue", "waitress.reject")
+    before = {name: logging.getLogger(name).level for name in names}
+    yield
+    for name, level in before.items():
+        logging.getLogger(name).setLevel(level)
 
 
 @pytest.fixture

@@ -289,7 +289,8 @@ class FakeClient:
 
     def send(self, data: bytes) -> None:
         """Send all of ``data``."""
-        assert self.sock.send(data) == len(data)
+        sent = self.sock.send(data)
+        assert sent == len(data)
 
     def read(self, size: int = 1 << 60) -> int:
         """Read what has come, at most ``size`` bytes; return how much."""
@@ -497,7 +498,8 @@ class _Worker:
     def step(self) -> None:
         """Let it run to its next stop; raise what escaped from the task."""
         self._turn.release()
-        assert self._stopped.acquire(timeout=PATIENCE), "the worker does not come back"
+        if not self._stopped.acquire(timeout=PATIENCE):
+            raise AssertionError("the worker does not come back")
         if self.stands_at is None:
             self._thread.join(PATIENCE)
         if self._error is not None:

@@ -565,6 +565,7 @@ def test_false_alarm_is_harmless(simulate: Simulate) -> None:
     channel = sim.channels[-1]
     channel.handle_read()
     assert channel.state is LINGERING
+    assert (channel.readable(), channel.writable()) == (True, False)
     lingering.close()
     sim.settle()
     assert channel.state is CLOSED
@@ -949,3 +950,16 @@ def test_service_asks_for_the_next_request_behind_others(simulate: Simulate) -> 
         sim.settle()
         assert len(client.responses()) == done
     assert not sim.dispatcher.queue
+
+
+def test_channel_that_is_asked_does_not_spin_while_it_lingers(simulate: Simulate) -> None:
+    class Asked(HTTPChannel):
+        def readable(self) -> bool:
+            return super().readable()
+
+    sim = simulate(hello)
+    sim.server.channel_class = Asked
+    sim.connect(b"bad\r\n\r\n")
+    (channel,) = sim.server.active_channels.values()
+    assert channel.state is ChannelState.LINGERING
+    assert not channel.writable()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import sys
 import threading
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.looping import PATIENCE, InThread, await_event
+from tests.looping import PATIENCE, InThread, Raises, await_event
 from waitress import outbound as outbound_module
 from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.channel import ClientDisconnected as ClientDisconnectedOfUsers
@@ -420,11 +421,13 @@ class TestRoom:
         assert WAITS.acquire(timeout=PATIENCE)
         return worker
 
-    def test_is_there_up_to_the_high_watermark(self, outbound):
+    def test_is_there_up_to_the_high_watermark(self):
+        outbound = Outbound(on_wait=Raises(AssertionError("nobody waits")))
         outbound.put(b"x" * 1000)
         outbound.put(b"y")
         assert outbound.pending == 1001
         assert not outbound.worker_is_waiting
+        outbound.close()
 
     def test_is_there_above_it_as_long_as_the_budget_lasts(self):
         outbound = self.filled(limit=1004)
@@ -531,6 +534,7 @@ STEPS = st.lists(
 @given(STEPS)
 def test_whatever_comes_leaves_once_in_order_and_is_counted(steps):
     outbound, expected, received, marks = Outbound(), b"", b"", {}
+    names = itertools.count()
     octets = iter(bytes(range(256)) * 1000)
     for step, value in steps:
         if step == "put":
@@ -542,8 +546,9 @@ def test_whatever_comes_leaves_once_in_order_and_is_counted(steps):
             outbound.append_file(prepared(data))
             expected += data
         elif step == "mark":
-            if not outbound.mark(len(marks)):
-                marks[len(marks)] = len(expected)
+            name = next(names)
+            if not outbound.mark(name):
+                marks[name] = len(expected)
         elif outbound.pending:
             before = len(received)
             received += outbound.take(value)

@@ -870,7 +870,6 @@ class HTTPChannel(wasyncore.dispatcher):
     def cut(self, reason: str) -> None:
         """Close at once, whatever is unsent."""
         self.logger.info(f"Connection from {self.addr} was cut: {reason}")
-        tcp.reset_on_close(self.socket)
         self._close_now()
 
     # -- worker ------------------------------------------------------------------------

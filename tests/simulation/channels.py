@@ -152,6 +152,9 @@ class SimulatedChannel(HTTPChannel):
 
     def close_if_idle(self) -> bool:
         began = self.closed_at
+        idle = self.run.network.now - max(self.kernel.up.moved_at, self.busy_until)
+        if idle < 1 - EPSILON:
+            self.run.fail(f"{self}: to be closed after {idle} s of rest")
         closed = super().close_if_idle()
         if closed and began is None:
             self.verdicts.append("idle")
@@ -235,7 +238,7 @@ class SimulatedChannel(HTTPChannel):
         elif self.outbound.pending:
             since = max(kernel.down.moved_at, kernel.sent_at, self.busy_until)
             timeout = adj.send_timeout or inf
-            limit = since + timeout * (1 + production.SEND_LOOK_PART)
+            limit = since + timeout * 1.25
         elif self.state is ChannelState.OPEN and not self.request_queue.requests:
             since = max(kernel.up.moved_at, self.busy_until, kernel.sent_at)
             limit = since + (adj.channel_timeout or inf)

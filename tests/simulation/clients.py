@@ -134,7 +134,8 @@ class Client:
         """Connect; called at the moment at which the connection has been made."""
         self.sock = ServerSocket(self.run.network, self.up, self.down, capacity, self)
         self.sock.reset_error = self.rng.choice(CONNECTION_ERRORS)
-        listener.backlog.append(self.sock)
+        self.sock.hangs_up = self.rng.random() < 0.15
+        listener.knock(self.sock)
         self.run.note("%s connects", self)
         self._go_on()
 

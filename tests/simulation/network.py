@@ -182,6 +182,8 @@ class ServerSocket:
         self.sent_total = 0
         #: The error that a reset leaves, until it was asked for.
         self.reset_error = errno.ECONNRESET
+        #: Whether a close is told apart from a half-close, as with unix sockets.
+        self.hangs_up = False
         self._error: int | None = None
         self._resets_on_close = False
         up.on_arrival = self._arrived
@@ -225,7 +227,8 @@ class ServerSocket:
         self._check_open()
         if self.is_reset:
             self._raise_error()
-        if self.is_reset or self.down.is_ending:
+        left = self.hangs_up and self.client.closed_at is not None and self.up.has_ended
+        if self.is_reset or self.down.is_ending or left:
             raise BrokenPipeError(errno.EPIPE, "nobody reads")
         size = min(self.capacity - len(self.down.unacknowledged), len(data))
         if size <= 0 and len(data):
@@ -313,7 +316,9 @@ class ServerSocket:
         if self.up.arrived:
             mask |= READ
         if self.up.has_ended:
-            mask |= READ | PEER_CLOSED | (HANGUP if self.down.is_ending else 0)
+            mask |= READ | PEER_CLOSED
+            if self.down.is_ending or (self.hangs_up and self.client.closed_at is not None):
+                mask |= HANGUP
         if self.is_writable:
             mask |= WRITE
         return mask
@@ -331,6 +336,8 @@ class Listener:
         self.number = network.enter(self)
         #: Connections that wait, or errors that accepting runs into.
         self.backlog: deque[ServerSocket | OSError] = deque()
+        #: When the first of them became the first.
+        self.waiting_since = network.now
         self.is_closed = False
 
     def fileno(self) -> int:
@@ -354,12 +361,19 @@ class Listener:
     def listen(self, backlog: int) -> None:
         """Listen."""
 
+    def knock(self, who: ServerSocket | OSError) -> None:
+        """Have a connection, or an error, wait to be accepted."""
+        if not self.backlog:
+            self.waiting_since = self.network.now
+        self.backlog.append(who)
+
     def accept(self) -> tuple[ServerSocket, tuple[str, int]]:
         self.network.point("accept")
         if not self.backlog:
             raise BlockingIOError(errno.EWOULDBLOCK, "nobody waits")
         self.network.activity += 1
         found = self.backlog.popleft()
+        self.waiting_since = self.network.now
         if isinstance(found, OSError):
             raise found
         return found, ("127.0.0.1", found.client.port)

@@ -55,7 +55,7 @@ class Requests:
         body_limit: the setting ``max_request_body_size``.
         head_limit: the setting ``max_request_header_size``.
         scale: about the number of bytes above which buffers overflow.
-        mood: "stalling" for large responses.
+        mood: "stalling" for large responses, "old" for HTTP/1.0.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class Requests:
         rng = self.rng
         request.plan = Plan(rng, request.number, self.scale, self.mood)
         fields: list[str] = []
-        if rng.random() < 0.12:
+        if rng.random() < (0.6 if self.mood == "old" else 0.12):
             request.version = "1.0"
             if rng.random() < 0.5:
                 fields.append("Connection: keep-alive")

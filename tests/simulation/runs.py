@@ -15,7 +15,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from tests.simulation.channels import AskedChannel, SimulatedChannel, WriteSoonChannel
+from tests.simulation.channels import SLACK, AskedChannel, SimulatedChannel, WriteSoonChannel
 from tests.simulation.clients import Client
 from tests.simulation.faults import ACCEPT_ERRORS, odd_disk
 from tests.simulation.network import Listener, Network, Poller
@@ -145,8 +145,8 @@ class Run:
         self.channels: list[SimulatedChannel] = []
         self.clients: list[Client] = []
         self.applications = 0
-        #: What most clients are like: "normal", "stalling", "leaving".
-        self.mood = rng.choice(("normal",) * 5 + ("stalling", "leaving"))
+        #: What most clients are like: "normal", "stalling", "leaving", "old".
+        self.mood = rng.choice(("normal",) * 5 + ("stalling", "leaving", "old"))
         #: How likely the disk fails.
         self.disk_fails = rng.choice((0.0,) * 15 + (0.3,))
         #: When the server is ended in the middle of everything; ``None`` for never.
@@ -308,7 +308,7 @@ class Run:
             self.clients.append(client)
         if rng.random() < 0.1:
             error = OSError(rng.choice(ACCEPT_ERRORS), "planned")
-            network.at(network.now + rng.random(), lambda: self.listener.backlog.append(error))
+            network.at(network.now + rng.random(), lambda: self.listener.knock(error))
         if self.ends_at is not None:
             network.at(self.ends_at, lambda: None)
         for client in self.clients:

@@ -16,7 +16,7 @@ def draw_settings(rng: random.Random, scale: int) -> dict[str, Any]:
     settings: dict[str, Any] = {
         "channel_request_lookahead": pick((0, 0, 0, 1, 5)),
         "recv_bytes": pick((1 + scale // 50, 100, 8192, 8192, 8192)),
-        "inbuf_overflow": pick((scale, scale * 4, 524288)),
+        "inbuf_overflow": pick((scale // 4, scale, scale * 4, 524288)),
         "outbuf_overflow": pick((scale // 2, scale, scale * 4, 1048576)),
         "outbuf_high_watermark": pick((0, scale, scale * 4, 16777216)),
         "spool_limit": pick((0, 0, scale * 2, scale * 20, 1 << 30)),

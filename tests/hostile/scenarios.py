@@ -1,0 +1,452 @@
+"""The scenarios: each plays one attack to its end and returns the figures of it.
+
+What the figures are held against is the server's promise (deadlines, spool, limits) with
+slack for a machine that is busy with other things; a normal client's median under 100 ms
+is the promise itself.
+"""
+
+from __future__ import annotations
+
+import select
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+
+from tests.hostile.asking import PATIENCE
+from tests.hostile.crowds import Crowd
+from tests.hostile.figures import MIB, Figure, exactly, part, waits
+from tests.hostile.processes import Asking, Peak, Server, asking, await_that, serving, watching
+from tests.hostile.uploads import Pipeliner, Upload, upload
+
+#: A normal client waits no longer than this in the median, in milliseconds.
+PROMPT_MS = 100.0
+#: How much later than its deadline something may come on a machine that is not ours alone.
+SLACK_SECONDS = 5.0
+
+HEAD = b"GET / HTTP/1.1\r\nHost: h\r\n"
+LARGE = 50 * MIB
+
+
+def crowd(stack: ExitStack, server: Server, count: int, begin: bytes = b"") -> Crowd:
+    clients = Crowd(server.port)
+    stack.callback(clients.close)
+    clients.connect(count, begin)
+    return clients
+
+
+def unharmed(server: Server, *askers: Asking) -> list[Figure]:
+    """Return what must be so after every attack."""
+    failures = [failure for asker in askers for failure in asker.failures]
+    return [
+        exactly("normal clients: failures " + "; ".join(failures[:2]), len(failures), 0),
+        exactly("server is alive", server.is_alive, True),
+        exactly("tracebacks in its log", server.tracebacks, 0),
+    ]
+
+
+def given_back(server: Server, descriptors: int) -> list[Figure]:
+    """Return what the server still holds when its clients have gone."""
+    await_that(lambda: server.spooled() == 0 and server.counts()["channels"] == 1, 10)
+    counts = server.counts()
+    await_that(lambda: server.descriptors() <= descriptors, 10)
+    return [
+        exactly("afterwards: bytes on the disk", server.spooled(), 0, "bytes"),
+        exactly("afterwards: bytes counted as spooled", counts["spool"], 0, "bytes"),
+        exactly("afterwards: connections beside the one that asks", counts["channels"] - 1, 0),
+        Figure("afterwards: descriptors more than before", server.descriptors() - descriptors, "",
+               at_most=0),
+    ]
+
+
+def memory(server: Server, peak: Peak, before: int, at_most_mib: float) -> list[Figure]:
+    return [
+        Figure("memory (Pss) before", before / MIB, "MiB"),
+        Figure("memory (Pss) at its peak", peak.pss / MIB, "MiB", at_most=at_most_mib),
+        Figure("memory (Pss) afterwards", server.pss() / MIB, "MiB"),
+    ]
+
+
+def ends(whose: str, seconds: list[float], deadline: float, late: float) -> list[Figure]:
+    """Return when clients were ended: none before the deadline, none too long after it."""
+    return [
+        Figure(f"{whose}: first ended after", min(seconds, default=float("nan")), "s",
+               at_least=deadline - 0.25),
+        Figure(f"{whose}: last ended after", max(seconds, default=float("nan")), "s",
+               at_most=deadline + late),
+    ]
+
+
+# -- heads --------------------------------------------------------------------------
+
+
+def dripping_heads_with_default_settings() -> list[Figure]:
+    """500 clients send a head octet by octet; for 10 s nobody is cut, nobody else waits."""
+    with serving() as (server, stack):
+        asker = asking(stack, server)
+        drippers = crowd(stack, server, 500, HEAD + b"X-Drip: ")
+        before = server.work().cpu_seconds
+        drippers.read(10, every=0.5, act=lambda: drip(drippers))
+        used = server.work().cpu_seconds - before
+        asker.stop()
+        return [
+            *waits("normal client", asker.seconds(), median_ms=PROMPT_MS),
+            exactly("drippers still connected", len(drippers.open), 500),
+            Figure("server's CPU, drippers and normal client", used / 10 * 100, "%"),
+            *unharmed(server, asker),
+        ]
+
+
+def dripping_heads_until_their_deadline() -> list[Figure]:
+    """500 clients send a head octet by octet, and each reads its 408 after 3 s."""
+    with serving(header_timeout=3) as (server, stack):
+        asker = asking(stack, server)
+        descriptors = server.descriptors()
+        drippers = crowd(stack, server, 500, HEAD + b"X-Drip: ")
+        drippers.read(20, every=0.5, act=lambda: drip(drippers))
+        asker.stop()
+        read_it = [client for client in drippers.clients if client.status == 408]
+        answered = [client.answered_at - client.begun for client in read_it if client.answered_at]
+        lasted = [client.lasted for client in drippers.clients if client.has_ended]
+        return [
+            *waits("normal client", asker.seconds(), median_ms=PROMPT_MS),
+            exactly("drippers that read their 408", len(read_it), 500),
+            *ends("408", answered, 3, SLACK_SECONDS),
+            exactly("drippers whose connection was closed", len(lasted), 500),
+            *ends("connections", lasted, 3, 5 + SLACK_SECONDS),
+            *unharmed(server, asker),
+            *given_back(server, descriptors - 1),
+        ]
+
+
+def drip(clients: Crowd) -> None:
+    for client in clients.open:
+        if not client.answer:
+            client.send(b"x")
+
+
+# -- readers ------------------------------------------------------------------------
+
+
+def stalled_readers_within_the_spool() -> list[Figure]:
+    """30 clients ask for 50 MiB each and read none: workers stay free, the spool keeps it."""
+    with tempfile.TemporaryDirectory() as spool_dir, serving(
+        spool_dir=spool_dir, send_timeout=8
+    ) as (server, stack):
+        asker = asking(stack, server)
+        before, descriptors = server.pss(), server.descriptors()
+        peak = watching(stack, server)
+        begun = time.monotonic()
+        readers = crowd(stack, server, 30, b"GET /blocks/%d HTTP/1.1\r\nHost: h\r\n\r\n" % LARGE)
+        handed_over: list[float] = []
+
+        def look() -> None:
+            if not handed_over and server.spooled() >= 30 * (LARGE - 8 * MIB):
+                handed_over.append(time.monotonic())
+
+        readers.stall(50, act=look)
+        asker.stop()
+        peak.stop()
+        then = handed_over[0] if handed_over else float("inf")
+        return [
+            Figure("all 30 are in the spool after", then - begun, "s", at_most=40),
+            *waits("normal client meanwhile", asker.seconds(begun, then), median_ms=PROMPT_MS),
+            *waits("normal client while they stall", asker.seconds(then), median_ms=PROMPT_MS),
+            *stalled(readers, 8, then - begun + SLACK_SECONDS),
+            Figure("on the disk at the peak", peak.spooled / MIB, "MiB"),
+            *memory(server, peak, before, 400),
+            *unharmed(server, asker),
+            *given_back(server, descriptors - 1),
+        ]
+
+
+def stalled(readers: Crowd, timeout: float, late: float) -> list[Figure]:
+    """Return when the readers were cut, counted from the first octet of their answer."""
+    cut = [client for client in readers.clients if client.has_ended]
+    lasted = [
+        client.ended_at - client.answered_at
+        for client in cut
+        if client.ended_at is not None and client.answered_at is not None
+    ]
+    return [
+        exactly("readers cut", len(cut), len(readers.clients)),
+        exactly("readers cut by a reset", sum(client.was_reset for client in cut), len(cut)),
+        *ends("readers", lasted, timeout, timeout * 0.25 + late),
+    ]
+
+
+def stalled_readers_beyond_the_spool() -> list[Figure]:
+    """100 clients ask for 50 MiB each, and the spool has room for one: D4 ends each wait."""
+    return readers_beyond(100, threads=4, send_timeout=1, limit=64 * MIB, at_most=1)
+
+
+def stalled_readers_that_make_room() -> list[Figure]:
+    """60 clients beyond the spool, default time-out: the longest stalled are cut early."""
+    return readers_beyond(60, threads=16, limit=256 * MIB, at_most=30)
+
+
+def readers_beyond(
+    count: int, threads: int, limit: int, at_most: float, **settings: float
+) -> list[Figure]:
+    with tempfile.TemporaryDirectory() as spool_dir, serving(
+        spool_dir=spool_dir, spool_limit=limit, threads=threads, **settings
+    ) as (server, stack):
+        server.counts()
+        before, descriptors = server.pss(), server.descriptors()
+        peak = watching(stack, server)
+        slow = crowd(stack, server, 1, b"GET /blocks/%d HTTP/1.1\r\nHost: h\r\n\r\n" % (8 * MIB))
+        readers = crowd(
+            stack, server, count, b"GET /blocks/%d HTTP/1.1\r\nHost: h\r\n\r\n" % LARGE
+        )
+        asker = Asking(server.port)
+        stack.callback(asker.stop)
+        begun = time.monotonic()
+
+        def sip() -> None:
+            slow.read(0.02, at_once=65536)
+
+        readers.stall(55, act=sip)
+        took = time.monotonic() - begun
+        asker.stop()
+        slow.read(10)
+        peak.stop()
+        lasted = [
+            client.ended_at - client.answered_at
+            for client in readers.clients
+            if client.ended_at is not None and client.answered_at is not None
+        ]
+        return [
+            exactly("readers ended", len(readers.clients) - len(readers.open), count),
+            Figure("readers: first ended after", min(lasted, default=0), "s"),
+            Figure("readers: median", part(lasted, 0.5), "s"),
+            Figure("readers: last ended after", max(lasted, default=0), "s",
+                   at_most=at_most * 1.25 + SLACK_SECONDS),
+            Figure("all were gone after", took, "s"),
+            *waits("normal client in line behind them", asker.seconds(), most_ms=PATIENCE * 1000),
+            Figure("slow reader that progresses: received", slow.clients[0].received, "bytes",
+                   at_least=8 * MIB),
+            Figure("on the disk at the peak", peak.spooled / MIB, "MiB"),
+            *memory(server, peak, before, 400),
+            *unharmed(server, asker),
+            *given_back(server, descriptors),
+        ]
+
+
+# -- bodies -------------------------------------------------------------------------
+
+
+def half_bodies() -> list[Figure]:
+    """12 clients send half of a body and 4 threads stay free; 408 after body_timeout."""
+    with serving(threads=4, body_timeout=3) as (server, stack):
+        asker = asking(stack, server)
+        descriptors = server.descriptors()
+        head = b"POST /body HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n"
+        clients = crowd(stack, server, 12, head + b"x" * 50000)
+        clients.read(20)
+        asker.stop()
+        return [
+            *waits("normal client", asker.seconds(), median_ms=PROMPT_MS),
+            exactly("half bodies that read 408", count_status(clients, 408), 12),
+            *ends("half bodies", since_begun(clients), 3, SLACK_SECONDS),
+            *unharmed(server, asker),
+            *given_back(server, descriptors - 1),
+        ]
+
+
+def trickled_bodies() -> list[Figure]:
+    """12 clients send 20 octets of a body a second: 408 after the grace of 30 s, not before."""
+    with serving(threads=4) as (server, stack):
+        asker = asking(stack, server)
+        head = b"POST /body HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n"
+        clients = crowd(stack, server, 12, head)
+
+        def trickle() -> None:
+            for client in clients.open:
+                if not client.answer:
+                    client.send(b"x" * 10)
+
+        clients.read(45, every=0.5, act=trickle)
+        asker.stop()
+        return [
+            *waits("normal client", asker.seconds(), median_ms=PROMPT_MS),
+            exactly("trickled bodies that read 408", count_status(clients, 408), 12),
+            *ends("trickled bodies", since_begun(clients), 30, SLACK_SECONDS),
+            *unharmed(server, asker),
+        ]
+
+
+def count_status(clients: Crowd, status: int) -> int:
+    return sum(client.status == status for client in clients.clients)
+
+
+def since_begun(clients: Crowd) -> list[float]:
+    return [
+        client.answered_at - client.begun
+        for client in clients.clients
+        if client.answered_at is not None
+    ]
+
+
+# -- early answers ------------------------------------------------------------------
+
+_POST = b"POST /body HTTP/1.1\r\nHost: h\r\n"
+_DECLARED = b"Content-Length: %d\r\n" % LARGE
+_CHUNKED = b"Transfer-Encoding: chunked\r\n"
+
+#: Each refusal: how many clients provoke it, its status, and what they send.
+REFUSALS: dict[str, tuple[int, int, Upload]] = {
+    "413 declared": (100, 413, Upload(_POST + _DECLARED + b"\r\n", LARGE)),
+    "413 chunked": (100, 413, Upload(_POST + _CHUNKED + b"\r\n", LARGE, chunked=True)),
+    "400": (20, 400, Upload(_POST + b"Host: other\r\n" + _DECLARED + b"\r\n", LARGE)),
+    "417": (20, 417, Upload(_POST + b"Expect: the-best\r\n" + _DECLARED + b"\r\n", LARGE)),
+    "431": (
+        20,
+        431,
+        Upload(_POST + _DECLARED + b"".join(b"X-%d: x\r\n" % n for n in range(300)) + b"\r\n",
+               LARGE),
+    ),
+    "431 without end": (20, 431, Upload(_POST + b"X-Endless: ", LARGE)),
+}
+
+
+def early_answers(which: str, stubborn: bool) -> list[Figure]:
+    """Clients in mid-upload of 50 MiB get to read why it is refused."""
+    count, status, what = REFUSALS[which]
+    with serving(max_request_body_size=MIB) as (server, stack):
+        server.counts()
+        before, descriptors = server.pss(), server.descriptors()
+        peak = watching(stack, server)
+        clients = upload(server.port, what, count, stubborn=stubborn)
+        peak.stop()
+        read_it = [each for each in clients if each.status == status and each.is_whole]
+        errors = {each.error for each in clients if each.error}
+        return [
+            exactly(" ".join([f"read their {status}", *sorted(errors)]), len(read_it), count),
+            Figure("sent of 50 MiB, least", min(each.sent for each in clients) / MIB, "MiB"),
+            Figure("sent of 50 MiB, most", max(each.sent for each in clients) / MIB, "MiB"),
+            Figure("took, longest", max(each.seconds for each in clients), "s"),
+            *memory(server, peak, before, 400),
+            *unharmed(server),
+            *given_back(server, descriptors),
+        ]
+
+
+# -- pipelining ---------------------------------------------------------------------
+
+
+def a_pipelining_client(threads: int, lookahead: int, prefix: str, count: int) -> list[Figure]:
+    """One client pipelines thousands of requests beside 4 normal ones."""
+    with serving(threads=threads, channel_request_lookahead=lookahead) as (server, stack):
+        askers = [asking(stack, server) for _ in range(4)]
+        await_that(lambda: server.counts()["channels"] == 5)
+        pipeliner = Pipeliner(server.port, prefix, count)
+        begun = time.monotonic()
+        pipeliner.start()
+        pipeliner.join(50)
+        for asker in askers:
+            asker.stop()
+        until = pipeliner.ended_at
+        beside = [wait for asker in askers for wait in asker.seconds(begun, until)]
+        alone = [wait for asker in askers for wait in asker.seconds(0, begun)]
+        fewest = min(len(asker.seconds(begun, until)) for asker in askers)
+        return [
+            exactly(f"answers in order {pipeliner.error}".strip(), pipeliner.in_order, count),
+            Figure("took", until - begun, "s", at_most=50),
+            *waits("4 normal clients beside it", beside, median_ms=PROMPT_MS),
+            Figure("the one least served: answers", fewest, "", at_least=1),
+            Figure("4 normal clients without it: median", part(alone, 0.5) * 1000, "ms"),
+            *unharmed(server, *askers),
+        ]
+
+
+# -- connections --------------------------------------------------------------------
+
+
+def a_flood_of_connections(begin: bytes) -> list[Figure]:
+    """500 clients connect where 100 may, and connect again when ended; normal ones get in."""
+    with serving(connection_limit=100, header_timeout=4) as (server, stack):
+        persistent = asking(stack, server)
+        newcomer = asking(stack, server, persists=False)
+        await_that(lambda: server.counts()["channels"] >= 2)
+        descriptors = server.descriptors()
+        peak = watching(stack, server)
+        before = server.work().cpu_seconds
+        begun = time.monotonic()
+        flood = crowd(stack, server, 500, begin)
+        turned_away = 0
+        while time.monotonic() < begun + 8:
+            flood.read(0.5)
+            ended = flood.forget_ended()
+            turned_away += ended
+            flood.connect(ended, begin)
+        used = server.work().cpu_seconds - before
+        flood.close()
+        ended_at = time.monotonic()
+        peak.stop()
+        select.select([], [], [], 3)
+        newcomer.stop()
+        persistent.stop()
+        after = newcomer.seconds(ended_at + 2) + persistent.seconds(ended_at + 2)
+        return [
+            Figure("connections of the flood that were ended", turned_away),
+            *waits("newcomer", newcomer.seconds(begun, ended_at), most_ms=30000),
+            *waits("client that was there before", persistent.seconds(begun, ended_at),
+                   most_ms=30000),
+            *waits("both, 2 s after the flood", after, median_ms=PROMPT_MS),
+            Figure("descriptors more than before, most", peak.descriptors - descriptors, "",
+                   at_most=105),
+            Figure("server's CPU", used / 8 * 100, "%"),
+            *unharmed(server, newcomer, persistent),
+            *given_back(server, descriptors),
+        ]
+
+
+def idle_connections(used_before: bool) -> list[Figure]:
+    """1000 connections that do nothing cost memory, and no time."""
+    with serving(connection_limit=2000) as (server, stack):
+        server.counts()
+        await_that(lambda: server.counts()["channels"] == 1)
+        nothing = server.pss()
+        clients = crowd(stack, server, 1000, HEAD + b"\r\n" if used_before else b"")
+        await_that(lambda: server.counts()["channels"] == 1001)
+        clients.read(2)
+        held = server.pss()
+        before = server.work()
+        select.select([], [], [], 5)
+        after = server.work()
+        cpu = after.cpu_seconds - before.cpu_seconds
+        wakes = after.main_thread_waits - before.main_thread_waits
+        return [
+            exactly("answers", sum(client.status == 200 for client in clients.clients),
+                    1000 * used_before),
+            exactly("connections", server.counts()["channels"] - 1, 1000),
+            Figure("CPU over 5 s", cpu / 5 * 100, "%", at_most=1),
+            Figure("wake-ups of the loop in 5 s, time-out 1 s", wakes, "", at_most=6),
+            Figure("memory for each", (held - nothing) / 1000 / 1024, "KiB", at_most=32),
+            *unharmed(server),
+        ]
+
+
+#: Every scenario by the name that the command takes.
+SCENARIOS: dict[str, Callable[[], list[Figure]]] = {
+    "heads": dripping_heads_with_default_settings,
+    "heads-deadline": dripping_heads_until_their_deadline,
+    "readers": stalled_readers_within_the_spool,
+    "readers-beyond": stalled_readers_beyond_the_spool,
+    "readers-make-room": stalled_readers_that_make_room,
+    "bodies": half_bodies,
+    "bodies-trickled": trickled_bodies,
+    **{
+        f"answer-{which.replace(' ', '-')}-{how}": partial(early_answers, which, how == "stubborn")
+        for which in REFUSALS
+        for how in ("stubborn", "alert")
+    },
+    "pipelining": partial(a_pipelining_client, 4, 0, "/n", 10000),
+    "pipelining-lookahead": partial(a_pipelining_client, 4, 100, "/n", 10000),
+    "pipelining-one-thread": partial(a_pipelining_client, 1, 5, "/after/0.001", 10000),
+    "flood-silent": partial(a_flood_of_connections, b""),
+    "flood-heads": partial(a_flood_of_connections, HEAD),
+    "idle": partial(idle_connections, False),
+    "idle-used": partial(idle_connections, True),
+}
