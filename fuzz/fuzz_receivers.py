@@ -97,9 +97,10 @@ def reachable(state: ReceiverState) -> set[ReceiverState]:
 def told(receiver: Any) -> list[Any]:
     """Return all that a receiver says of a body."""
     error = receiver.error
-    facts = [receiver.state, content(receiver), receiver.chunk_remainder]
-    facts += [receiver.octets_used, receiver.trailer, receiver.control_line, receiver.chunk_end]
-    return [*facts, error and (error.code, error.reject_reason, error.body)]
+    facts = [receiver.state, content(receiver), receiver.chunk_remainder, receiver.octets_used]
+    if error:
+        return [*facts, error.code, error.reject_reason, error.body]
+    return [*facts, receiver.trailer, receiver.control_line, receiver.chunk_end]
 
 
 def content(receiver: Any) -> bytes:

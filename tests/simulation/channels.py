@@ -270,7 +270,7 @@ class SimulatedChannel(HTTPChannel):
         if self.state is ChannelState.DRAINING and not pending:
             run.fail(f"{self}: everything is sent, and it is not closed")
         if self.state is ChannelState.OPEN:
-            if self.readable() and not mask & production.READ and not self._hung_up:
+            if self.readable() and not mask & production.READ:
                 run.fail(f"{self}: it reads, and is not watched")
             if queue.requests and not queue.in_service:
                 if queue.requests[0].error:
