@@ -79,10 +79,8 @@ def translated(environ: dict[str, Any], count: int, trusted: set[str]) -> dict[s
     after = environ.copy()
     try:
         untrusted = parse_proxy_headers(after, count, trusted, Silent())
-    except MalformedProxyHeader as malformed:
+    except MalformedProxyHeader:
         assert after == environ
-        assert malformed.header
-        assert malformed.reason
         return None
     assert untrusted <= PROXY_HEADERS
     assert not {name.lower().replace("_", "-") for name in untrusted} & trusted
@@ -161,6 +159,7 @@ def collector(seen: list[dict[str, Any]]) -> Any:
 
 
 def refuse_to_start(status: str, headers: Any) -> None:
+    """Fail: the application is to answer, and it starts no response."""
     raise AssertionError(status)
 
 

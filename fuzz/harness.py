@@ -7,16 +7,23 @@ the seeds.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import random
 import sys
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-try:
-    import atheris
-except ImportError:
-    atheris = None
+
+def optional(name: str) -> Any:
+    """Return a module, None if it is not installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        return None
+
+
+atheris = optional("atheris")
 
 #: Octets at the end of each input that decide how the others are used.
 CONTROL_BYTES = 4
@@ -25,8 +32,8 @@ CONTROL_BYTES = 4
 #: up to :data:`PUMPED_BYTES`; what is linear takes milliseconds, though it is traced.
 MOST_SECONDS = 2.0
 
-#: How large a pumped input is. What is quadratic then takes some 10**10 steps.
-PUMPED_BYTES = 1 << 17
+#: How large a pumped input is. What is quadratic then takes some 10**9 steps.
+PUMPED_BYTES = 1 << 16
 
 
 def instrumented() -> contextlib.AbstractContextManager[Any]:

@@ -78,8 +78,8 @@ PROXY_PROTOCOL = (
 
 def parser_seeds() -> Iterator[bytes]:
     """Yield the requests of the corpus, alone and two in a row."""
-    requests = [case.octets for kind in ("valid", "invalid", "unfinished") for case in corpus.cases(kind)]
-    yield from requests
+    for kind in ("valid", "invalid", "unfinished"):
+        yield from (case.octets for case in corpus.cases(kind))
     for case in corpus.cases("valid"):
         yield case.octets + b"GET /next HTTP/1.1\r\nHost: h\r\n\r\n"
 

@@ -17,7 +17,7 @@ from tests.looping import PATIENCE, InThread, Raises, await_event
 from waitress import outbound as outbound_module
 from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.channel import ClientDisconnected as ClientDisconnectedOfUsers
-from waitress.outbound import ClientDisconnected, OutboundBuffer, SpoolError
+from waitress.outbound import ClientDisconnected, FileFailedError, OutboundBuffer
 from waitress.spool import SpoolBudget
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -53,7 +53,9 @@ class Outbound(OutboundBuffer):
     def take(self, limit=1 << 20):
         """Send as much as one turn would; return it."""
         data = b"".join(self.peek(limit))
-        self.passed = self.advance(len(data))
+        self.passed, drained = self.advance(len(data))
+        for segment in drained:
+            segment.close()
         return data
 
     def take_all(self):
@@ -196,7 +198,7 @@ class TestTemporaryFiles:
         limits = SimpleNamespace(
             outbuf_overflow=0, outbuf_high_watermark=0, spool_dir=str(tmp_path / "missing")
         )
-        with pytest.raises(SpoolError):
+        with pytest.raises(FileFailedError):
             outbound.put(b"x", limits=limits)
         assert outbound.pending == outbound.budget.used == 0
         assert outbound.segments == ()
@@ -209,12 +211,22 @@ class TestTemporaryFiles:
             raise full
 
         monkeypatch.setattr(outbound_module.SpoolFile, "_pwrite", refuse)
-        with pytest.raises(SpoolError, match="No space") as caught:
+        with pytest.raises(FileFailedError, match="No space") as caught:
             outbound.put(b"y" * 50)
         assert caught.value.__cause__ is full
         assert outbound.budget.used == outbound.pending == 200
         monkeypatch.undo()
         assert outbound.take_all() == b"x" * 200
+
+    def test_that_cannot_be_read_again_are_an_error(self, outbound, monkeypatch):
+        outbound.put(b"x" * 200)
+
+        def fail(file, size, position):
+            raise OSError(5, "I/O error")
+
+        monkeypatch.setattr(outbound_module.SpoolFile, "_pread", fail)
+        with pytest.raises(FileFailedError, match="I/O error"):
+            outbound.peek(10)
 
     def test_that_were_read_to_their_end_while_a_write_fails_are_closed(
         self, outbound, monkeypatch
@@ -226,7 +238,7 @@ class TestTemporaryFiles:
             raise OSError(28, "No space left on device")
 
         monkeypatch.setattr(outbound_module.SpoolFile, "_pwrite", fail_late)
-        with pytest.raises(SpoolError, match="No space"):
+        with pytest.raises(FileFailedError, match="No space"):
             outbound.put(b"y")
         assert outbound.segments == ()
         assert outbound.budget.used == 0
@@ -272,12 +284,29 @@ class TestFiles:
         outbound.put(b"next")
         assert outbound.take_all() == b"next"
 
+    def test_that_cannot_be_skipped_are_an_error(self, outbound):
+        class Stuck(io.BytesIO):
+            stuck = False
+
+            def seek(self, *args):
+                if self.stuck:
+                    raise OSError(5, "I/O error")
+                return super().seek(*args)
+
+        file = ReadOnlyFileBasedBuffer(Stuck(b"abcdef"))
+        file.prepare()
+        outbound.append_file(file)
+        data = outbound.peek(2)
+        file.file.stuck = True
+        with pytest.raises(FileFailedError, match="I/O error"):
+            outbound.advance(len(data[0]))
+
     def test_that_have_become_shorter_are_an_error(self, outbound):
         file = prepared(b"abcdef")
         outbound.append_file(file)
         outbound.take(2)
         file.file.truncate(2)
-        with pytest.raises(OSError, match="ended 4 bytes early"):
+        with pytest.raises(FileFailedError, match="ended 4 bytes early"):
             outbound.peek(100)
 
     def test_are_closed_when_the_connection_is_cut(self, outbound):
@@ -330,7 +359,7 @@ class TestMarks:
         outbound.mark("never")
         outbound.close()
         assert outbound.mark("never either") is False
-        assert outbound.advance(3) == []
+        assert outbound.advance(3) == ([], [])
 
 
 class TestTheEnd:
@@ -358,7 +387,7 @@ class TestTheEnd:
         outbound.peek(100)
         outbound.close()
         assert outbound.peek(100) == []
-        assert outbound.advance(3) == []
+        assert outbound.advance(3) == ([], [])
         assert outbound.pending == 0
 
     def test_closes_all_files_and_then_tells_what_went_wrong(self, outbound):

@@ -3,7 +3,6 @@ from __future__ import annotations
 import types
 from typing import Any
 
-import h11
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -1227,44 +1226,6 @@ class TestProperties:
         parser = new_parser(max_request_header_size=200)
         feed(parser, data + b"\r\n\r\n", 1000)
         assert parser.completed
-
-    @given(
-        method=st.sampled_from(["GET", "POST", "PUT", "DELETE", "OPTIONS"]),
-        target=st.text("abc/%20?=&;+~", max_size=20),
-        fields=st.dictionaries(
-            st.text("abcXYZ-", min_size=1, max_size=8),
-            st.text("abc ,;=\"'\t\xe4", max_size=12).map(str.strip),
-            max_size=6,
-        ),
-        body=st.lists(st.binary(min_size=1, max_size=30), max_size=4),
-        chunked=st.booleans(),
-    )
-    def test_what_h11_writes_is_read_the_same(self, method, target, fields, body, chunked):
-        fields = {name.lower(): value for name, value in fields.items()}
-        framing = ("transfer-encoding", "chunked")
-        if not chunked:
-            framing = ("content-length", str(sum(map(len, body))))
-        pairs = [("host", "h"), framing, *fields.items()]
-        connection = h11.Connection(h11.CLIENT)
-        request = h11.Request(
-            method=method,
-            target="/" + target,
-            headers=[(name, value.encode("latin-1")) for name, value in pairs],
-        )
-        data = connection.send(request)
-        data += b"".join(connection.send(h11.Data(data=piece)) for piece in body)
-        data += connection.send(h11.EndOfMessage())
-
-        parser = parse(data)
-        assert parser.error is None
-        assert parser.command == method
-        assert parser.request_uri == "/" + target
-        assert parser.get_body_stream().read() == b"".join(body)
-        assert parser.headers == {
-            "HOST": "h",
-            "CONTENT_LENGTH": str(sum(map(len, body))),
-            **{name.upper().replace("-", "_"): value for name, value in fields.items()},
-        }
 
 
 class TestLinearTime:

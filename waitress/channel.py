@@ -28,7 +28,7 @@ from waitress import tcp, wasyncore
 from waitress.buffers import OverflowableBuffer, ReadOnlyFileBasedBuffer
 from waitress.clients import Clients
 from waitress.observer import NO_OBSERVER, Observer
-from waitress.outbound import ClientDisconnected, OutboundBuffer
+from waitress.outbound import ClientDisconnected, FileFailedError, OutboundBuffer
 from waitress.parser import HTTPRequestParser
 from waitress.pollers import ERROR, HANGUP, INVALID, PEER_CLOSED, READ, WRITE
 from waitress.proxy_protocol import ProxyProtocolReceiver
@@ -152,9 +152,8 @@ class HTTPChannel(wasyncore.dispatcher):
     _got_empty_lines = False
     #: The kernel's buffer is full: wait for it to say that it takes more.
     _is_blocked = False
-    #: The client was seen to send no more; and to be gone altogether.
+    #: The client was seen to send no more.
     _peer_closed = False
-    _hung_up = False
     #: Closing needs care, because bytes of the client's lie unread or may come.
     _lingers = False
     #: The end is a reset, because what was sent is not whole.
@@ -295,14 +294,14 @@ class HTTPChannel(wasyncore.dispatcher):
         """Both directions are closed, or the connection was reset."""
         if self.state is _CLOSED:
             return
-        if self.state is _LINGERING and not flags & (ERROR | INVALID):
+        if not flags & (ERROR | INVALID) and self.readable():
             return  # Both have said their last word; what came before it is still read.
         if flags & (ERROR | INVALID) or not self.request_queue.requests:
             self.handle_close()
             return
         # A client that has left entirely may still want its request done. Its word would
         # be repeated at every turn of the loop.
-        self._peer_closed = self._hung_up = True
+        self._peer_closed = True
         self._watch(0)
 
     def handle_read(self) -> None:
@@ -373,7 +372,7 @@ class HTTPChannel(wasyncore.dispatcher):
                 self._account_body(request, receiver.getbuf())
             if request.completed or request.error:
                 self._request_received(request, queued)
-            elif request.expect_continue and not self.request_queue.requests:
+            elif request.expect_continue and self.request_queue.is_idle():
                 self.send_continue()
             if not consumed:
                 break  # A parser that takes nothing now never will.
@@ -478,7 +477,8 @@ class HTTPChannel(wasyncore.dispatcher):
             return
         if not queue.requests:
             request = self.request
-            if request is not None and request.expect_continue and not self.sent_continue:
+            is_invited = self.sent_continue or request is None or not request.expect_continue
+            if not is_invited and queue.is_idle():
                 self.send_continue()
         elif (refused := queue.waiting_error()) is not None:
             self._answer_refused(refused)
@@ -496,7 +496,11 @@ class HTTPChannel(wasyncore.dispatcher):
         self._append_and_flush(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _append_and_flush(self, data: bytes) -> None:
-        self.outbound.append((data,), len(data), self.adj, may_wait=False)
+        try:
+            self.outbound.append((data,), len(data), self.adj, may_wait=False)
+        except FileFailedError:
+            self.logger.exception("Unexpected exception when flushing")
+            self._close_now()
         self._flush()
 
     def _answer_refused(self, request: Any) -> None:
@@ -560,6 +564,7 @@ class HTTPChannel(wasyncore.dispatcher):
         try:
             parts = self.outbound.peek(SEND_BYTES)
             sent = self._send_parts(parts) if parts else 0
+            passed, drained = self.outbound.advance(sent) if sent else ((), ())
         except OSError:
             self._log_socket_error()
             self.handle_close()
@@ -570,11 +575,11 @@ class HTTPChannel(wasyncore.dispatcher):
             return 0
         if sent:
             self._progress_at = self.event_loop.now
-            try:
-                passed = self.outbound.advance(sent)
-            except Exception:
-                self.logger.exception("Unexpected error when closing an outbuf")
-                passed = []
+            for segment in drained:
+                try:
+                    segment.close()
+                except Exception:
+                    self.logger.exception("Unexpected error when closing an outbuf")
             for request in passed:
                 self.observer.request_finished(request)
         elif self.state is not _CLOSED:
@@ -668,10 +673,11 @@ class HTTPChannel(wasyncore.dispatcher):
 
         Threads: any; another thread than the loop's has the loop do it.
         """
+        if not self.event_loop.is_current_thread():
+            self.will_close = True
+        # Asked again: a loop that has ended meanwhile does not see the order.
         if self.event_loop.is_current_thread():
             self._close_now()
-        else:
-            self.will_close = True
 
     close = handle_close
 
@@ -713,7 +719,7 @@ class HTTPChannel(wasyncore.dispatcher):
         mask = self.interest & ~WRITE
         if self._is_blocked and self.outbound.pending:
             mask |= WRITE
-        if not self._hung_up and self.readable():
+        if self.readable():
             mask |= READ | PEER_CLOSED
         self._watch(mask)
 

@@ -29,7 +29,7 @@ from typing import Any, Protocol
 from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.spool import SpoolBudget, SpoolFile
 
-__all__ = ["ClientDisconnected", "OutboundBuffer", "OutboundLimits", "SpoolError"]
+__all__ = ["ClientDisconnected", "FileFailedError", "OutboundBuffer", "OutboundLimits"]
 
 #: A temporary file ends here and another begins, so that what a slow client has read of
 #: an endless response does not stay on the disk. In bytes.
@@ -40,8 +40,11 @@ class ClientDisconnected(Exception):  # noqa: N818 - the name that users know
     """Raised in a worker that writes to a connection that is gone."""
 
 
-class SpoolError(Exception):
-    """Raised in a worker whose bytes found no place: the disk is full, for example."""
+class FileFailedError(Exception):
+    """A file cannot keep bytes of a response, or give them back: the disk is full, say.
+
+    Not an :exc:`OSError`, which would be taken for one of the socket's.
+    """
 
 
 class OutboundLimits(Protocol):
@@ -124,7 +127,10 @@ class _SpoolSegment:
         return self.end - self.start
 
     def peek(self, limit: int) -> list[bytes | memoryview]:
-        return [self.file.read_at(self.start, min(limit, self.end - self.start))]
+        try:
+            return [self.file.read_at(self.start, min(limit, self.end - self.start))]
+        except OSError as error:
+            raise FileFailedError(f"cannot read a temporary file: {error}") from error
 
     def advance(self, count: int) -> None:
         self.start += count
@@ -146,13 +152,19 @@ class _FileSegment:
         return self.file.__len__()
 
     def peek(self, limit: int) -> list[bytes | memoryview]:
-        data = self.file.get(limit)
+        try:
+            data = self.file.get(limit)
+        except OSError as error:
+            raise FileFailedError(f"cannot read the file of wsgi.file_wrapper: {error}") from error
         if not data:
-            raise OSError(f"the file handed to wsgi.file_wrapper ended {len(self)} bytes early")
+            raise FileFailedError(f"the file of wsgi.file_wrapper ended {len(self)} bytes early")
         return [data]
 
     def advance(self, count: int) -> None:
-        self.file.skip(count)
+        try:
+            self.file.skip(count)
+        except OSError as error:
+            raise FileFailedError(f"cannot read the file of wsgi.file_wrapper: {error}") from error
 
     def close(self) -> None:
         self.file.close()
@@ -235,7 +247,7 @@ class OutboundBuffer:
 
         Raises:
             ClientDisconnected: the buffer is closed, at once or while waiting.
-            SpoolError: the temporary file cannot be made or written.
+            FileFailedError: the temporary file cannot be made or written.
         """
         with self._lock:
             if self.is_closed:
@@ -368,8 +380,7 @@ class OutboundBuffer:
                 segment.file.write_at(segment.end + written, part)
                 written += len(part)
         except OSError as error:
-            # Not an OSError for the caller, who might take it for one of the socket's.
-            raise SpoolError(f"cannot keep {size} bytes of a response: {error}") from error
+            raise FileFailedError(f"cannot keep {size} bytes of a response: {error}") from error
         finally:
             self._commit_spooled(segment, size, complete=written == size)
 
@@ -404,7 +415,7 @@ class OutboundBuffer:
         What lies in a file is read; there must be something pending.
 
         Raises:
-            OSError: a file cannot be read, or is shorter than it was.
+            FileFailedError: a file cannot be read, or is shorter than it was.
         """
         with self._lock:
             if not self._segments:  # Closed from outside since the caller looked.
@@ -414,13 +425,21 @@ class OutboundBuffer:
                 return segment.peek(limit)
         return segment.peek(limit)
 
-    def advance(self, count: int) -> list[Any]:
-        """Drop ``count`` octets that were sent; return the marks that they pass."""
-        drained: list[_MemorySegment | _SpoolSegment | _FileSegment] = []
+    def advance(self, count: int) -> tuple[list[Any], list[Any]]:
+        """Drop ``count`` octets that were sent.
+
+        Returns:
+            The marks that they pass, and the stores that they exhaust, for the caller to
+            close without the lock.
+
+        Raises:
+            FileFailedError: the application's file; what was sent is not dropped.
+        """
+        drained: list[Any] = []
         passed: list[Any] = []
         with self._lock:
             if self.is_closed:
-                return passed
+                return passed, drained
             self.pending -= count
             self.sent_total += count
             while count:
@@ -438,9 +457,7 @@ class OutboundBuffer:
                     passed.append(self._marks.pop(0)[1])
             if self.worker_is_waiting and self.pending <= self._wakes_at:
                 self._wake_worker_locked()
-        for segment in drained:
-            segment.close()
-        return passed
+        return passed, drained
 
     def close(self) -> None:
         """Drop everything unsent and end every wait; repeatable, from any thread.

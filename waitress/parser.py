@@ -363,31 +363,21 @@ class HTTPRequestParser:
             header_plus += b"\r\n" if header_plus.endswith(b"\r\n") else b"\r\n\r\n"
         self.first_line = header_plus[:line_end]
         text = header_plus.decode("latin-1")
-        headers = self._read_fields(header_plus, text, line_end + 2)
+        fields = read_field_lines(text, line_end + 2, len(text) - 2)
+        if fields is None:
+            raise _bad_field_line(header_plus[line_end + 2 : -2])
+        headers = _make_headers(fields)
         self.headers = headers
         self._read_request_line(text)
+        # Not before: a request line that is hopeless is refused as soon as it comes, and
+        # the answer must not depend on how the head was cut.
+        self._check_field_count(len(fields))
         self._check_host(headers)
         self.connection_close = not _persists(self.version, headers.get("CONNECTION"))
         if "TRANSFER_ENCODING" in headers or "CONTENT_LENGTH" in headers:
             self._choose_framing(headers)
         if "EXPECT" in headers:
             self._read_expectation(headers["EXPECT"])
-
-    def _read_fields(self, header_plus: bytes, text: str, start: int) -> dict[str, str]:
-        fields = read_field_lines(text, start, len(text) - 2)
-        if fields is None:
-            raise _bad_field_line(header_plus[start:-2])
-        limit = getattr(self.adj, "max_request_header_fields", 200)
-        if len(fields) > limit:
-            raise _refusal(
-                f"exceeds max_request_header_fields of {limit}",
-                "too-many-fields",
-                RequestHeaderFieldsTooLarge,
-            )
-        headers = {_field_keys[name]: value.strip(" \t") for name, value in fields}
-        if "" in headers or len(headers) < len(fields):
-            return _join_fields(fields)
-        return headers
 
     def _read_request_line(self, text: str) -> None:
         match = _REQUEST_LINE_RE.match(text)
@@ -432,6 +422,15 @@ class HTTPRequestParser:
         self.proxy_netloc = netloc
         self.path = path
         self.query = query
+
+    def _check_field_count(self, count: int) -> None:
+        limit = getattr(self.adj, "max_request_header_fields", 200)
+        if count > limit:
+            raise _refusal(
+                f"exceeds max_request_header_fields of {limit}",
+                "too-many-fields",
+                RequestHeaderFieldsTooLarge,
+            )
 
     def _check_host(self, headers: dict[str, str]) -> None:
         """Refuse a bad Host, and none where one is needed (RFC 9112, 3.2)."""
@@ -650,6 +649,14 @@ class _FieldKeys(dict[str, str]):
 _field_keys = _FieldKeys()
 for _key, _field in REQUEST_FIELDS.items():
     _field_keys[_field.name] = _field_keys[_field.name.lower()] = _key
+
+
+def _make_headers(fields: list[tuple[str, str]]) -> dict[str, str]:
+    """Return the field values by key, without the blanks around them."""
+    headers = {_field_keys[name]: value.strip(" \t") for name, value in fields}
+    if "" in headers or len(headers) < len(fields):
+        return _join_fields(fields)
+    return headers
 
 
 def _join_fields(fields: Iterable[tuple[str, str]]) -> dict[str, str]:

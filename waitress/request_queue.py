@@ -47,6 +47,11 @@ class RequestQueue:
     def __len__(self) -> int:
         return len(self.requests)
 
+    def is_idle(self) -> bool:
+        """Tell whether nothing is queued or served, and something still may be."""
+        with self.lock:
+            return not (self.requests or self.in_service or self.is_ended)
+
     def append(self, request: Any) -> bool:
         """Add a complete request; false, and not added, when the queue has ended."""
         with self.lock:

@@ -398,7 +398,12 @@ class BaseWSGIServer(wasyncore.dispatcher):
             return
         cutoff = now - self.adj.channel_timeout
         for channel in list(self.active_channels.values()):
-            rests = not channel.requests and not getattr(channel, "total_outbufs_len", 0)
+            rests = not (
+                channel.requests
+                or getattr(channel, "total_outbufs_len", 0)
+                # What is being received has a deadline, which answers.
+                or getattr(channel, "request", None)
+            )
             if rests and channel.last_activity < cutoff:
                 channel.will_close = True
 

@@ -619,7 +619,7 @@ if os.name == "posix":
         """A descriptor that looks like a socket; it is duplicated, not taken over."""
 
         #: The duplicate; -1 when there is none (any more).
-        fd = -1
+        fd: int = -1
 
         def __init__(self, fd: int) -> None:
             self.fd = os.dup(fd)

@@ -187,6 +187,8 @@ def test_counts_tell_who_is_busy_and_what_waits(
     gate = Gate()
     running = serve(gate, threads=2)
     dispatcher = running.server.task_dispatcher
+    while dispatcher.active_count:  # A thread that is on its way to the queue is busy.
+        running.call_in_loop(lambda: None)
     wires = [running.connect() for _ in range(5)]
     for wire in wires:
         wire.send(request("GET", "/"))

@@ -46,6 +46,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 __all__ = ["BODY_LIMIT", "FIELD_LIMIT", "HEAD_LIMIT", "SETTINGS", "Case", "Expected", "cases"]
 
@@ -55,7 +56,7 @@ HERE = Path(__file__).parent
 HEAD_LIMIT = 8192
 BODY_LIMIT = 32768
 FIELD_LIMIT = 200
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "max_request_header_size": HEAD_LIMIT,
     "max_request_body_size": BODY_LIMIT,
     "max_request_header_fields": FIELD_LIMIT,
@@ -131,7 +132,7 @@ def _begin(path: Path, line: str) -> Case:
     match = _CASE_RE.fullmatch(line)
     if match is None:
         raise ValueError("no name and section")
-    return Case(path.parent.name, path.stem, *match.groups())
+    return Case(path.parent.name, path.stem, name=match[1], section=match[2])
 
 
 def _add(case: Case, line: str) -> None:

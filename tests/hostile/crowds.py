@@ -121,9 +121,11 @@ class Crowd:
         """Read whatever comes, until all have ended or for so long; act now and then."""
         self._lead(seconds, every, act, lambda client: client.receive(at_once))
 
-    def stall(self, seconds: float, act: Callable[[], None] = lambda: None) -> None:
-        """Notice the first byte that comes, and read none, until all have ended."""
-        self._lead(seconds, 0.25, act, self._notice)
+    def stall(
+        self, seconds: float, act: Callable[[], None] = lambda: None, leaving: int = 0
+    ) -> None:
+        """Notice the first byte that comes, and read none, until no more are left."""
+        self._lead(seconds, 0.25, act, self._notice, leaving)
 
     def _notice(self, client: Client) -> None:
         if client.answered_at is None:
@@ -140,13 +142,14 @@ class Crowd:
         every: float,
         act: Callable[[], None],
         on_input: Callable[[Client], None],
+        leaving: int = 0,
     ) -> None:
         end = time.monotonic() + seconds
         for client in self.open:
             if client.sock.fileno() not in self._by_fd:
                 self._watch(client, select.POLLIN)
         acts_at = time.monotonic()
-        while self.open and (now := time.monotonic()) < end:
+        while len(self.open) > leaving and (now := time.monotonic()) < end:
             if now >= acts_at:
                 act()
                 acts_at = now + every

@@ -46,6 +46,14 @@ def unharmed(server: Server, *askers: Asking) -> list[Figure]:
     ]
 
 
+def resting_descriptors(server: Server) -> int:
+    """Return how many descriptors it has open while nobody is connected."""
+    server.counts()  # Now it has everything that it keeps.
+    fewest = server.descriptors()
+    await_that(lambda: server.descriptors() < fewest, 0.5)
+    return min(fewest, server.descriptors())
+
+
 def given_back(server: Server, descriptors: int) -> list[Figure]:
     """Return what the server still holds when its clients have gone."""
     await_that(lambda: server.spooled() == 0 and server.counts()["channels"] == 1, 10)
@@ -55,8 +63,12 @@ def given_back(server: Server, descriptors: int) -> list[Figure]:
         exactly("afterwards: bytes on the disk", server.spooled(), 0, "bytes"),
         exactly("afterwards: bytes counted as spooled", counts["spool"], 0, "bytes"),
         exactly("afterwards: connections beside the one that asks", counts["channels"] - 1, 0),
-        Figure("afterwards: descriptors more than before", server.descriptors() - descriptors, "",
-               at_most=0),
+        Figure(
+            "afterwards: descriptors more than before",
+            server.descriptors() - descriptors,
+            "",
+            at_most=0,
+        ),
     ]
 
 
@@ -71,10 +83,18 @@ def memory(server: Server, peak: Peak, before: int, at_most_mib: float) -> list[
 def ends(whose: str, seconds: list[float], deadline: float, late: float) -> list[Figure]:
     """Return when clients were ended: none before the deadline, none too long after it."""
     return [
-        Figure(f"{whose}: first ended after", min(seconds, default=float("nan")), "s",
-               at_least=deadline - 0.25),
-        Figure(f"{whose}: last ended after", max(seconds, default=float("nan")), "s",
-               at_most=deadline + late),
+        Figure(
+            f"{whose}: first ended after",
+            min(seconds, default=float("nan")),
+            "s",
+            at_least=deadline - 0.25,
+        ),
+        Figure(
+            f"{whose}: last ended after",
+            max(seconds, default=float("nan")),
+            "s",
+            at_most=deadline + late,
+        ),
     ]
 
 
@@ -101,8 +121,8 @@ def dripping_heads_with_default_settings() -> list[Figure]:
 def dripping_heads_until_their_deadline() -> list[Figure]:
     """500 clients send a head octet by octet, and each reads its 408 after 3 s."""
     with serving(header_timeout=3) as (server, stack):
+        descriptors = resting_descriptors(server)
         asker = asking(stack, server)
-        descriptors = server.descriptors()
         drippers = crowd(stack, server, 500, HEAD + b"X-Drip: ")
         drippers.read(20, every=0.5, act=lambda: drip(drippers))
         asker.stop()
@@ -116,7 +136,7 @@ def dripping_heads_until_their_deadline() -> list[Figure]:
             exactly("drippers whose connection was closed", len(lasted), 500),
             *ends("connections", lasted, 3, 5 + SLACK_SECONDS),
             *unharmed(server, asker),
-            *given_back(server, descriptors - 1),
+            *given_back(server, descriptors),
         ]
 
 
@@ -131,11 +151,12 @@ def drip(clients: Crowd) -> None:
 
 def stalled_readers_within_the_spool() -> list[Figure]:
     """30 clients ask for 50 MiB each and read none: workers stay free, the spool keeps it."""
-    with tempfile.TemporaryDirectory() as spool_dir, serving(
-        spool_dir=spool_dir, send_timeout=8
-    ) as (server, stack):
+    with (
+        tempfile.TemporaryDirectory() as spool_dir,
+        serving(spool_dir=spool_dir, send_timeout=8) as (server, stack),
+    ):
+        descriptors, before = resting_descriptors(server), server.pss()
         asker = asking(stack, server)
-        before, descriptors = server.pss(), server.descriptors()
         peak = watching(stack, server)
         begun = time.monotonic()
         readers = crowd(stack, server, 30, b"GET /blocks/%d HTTP/1.1\r\nHost: h\r\n\r\n" % LARGE)
@@ -151,24 +172,21 @@ def stalled_readers_within_the_spool() -> list[Figure]:
         then = handed_over[0] if handed_over else float("inf")
         return [
             Figure("all 30 are in the spool after", then - begun, "s", at_most=40),
-            *waits("normal client meanwhile", asker.seconds(begun, then), median_ms=PROMPT_MS),
+            *waits("normal client", asker.seconds(begun), median_ms=PROMPT_MS, most_ms=40000),
+            *waits("normal client in line behind them", asker.seconds(begun, then)),
             *waits("normal client while they stall", asker.seconds(then), median_ms=PROMPT_MS),
             *stalled(readers, 8, then - begun + SLACK_SECONDS),
             Figure("on the disk at the peak", peak.spooled / MIB, "MiB"),
             *memory(server, peak, before, 400),
             *unharmed(server, asker),
-            *given_back(server, descriptors - 1),
+            *given_back(server, descriptors),
         ]
 
 
 def stalled(readers: Crowd, timeout: float, late: float) -> list[Figure]:
     """Return when the readers were cut, counted from the first octet of their answer."""
     cut = [client for client in readers.clients if client.has_ended]
-    lasted = [
-        client.ended_at - client.answered_at
-        for client in cut
-        if client.ended_at is not None and client.answered_at is not None
-    ]
+    lasted = lasted_from_first_octet(readers)
     return [
         exactly("readers cut", len(cut), len(readers.clients)),
         exactly("readers cut by a reset", sum(client.was_reset for client in cut), len(cut)),
@@ -178,59 +196,76 @@ def stalled(readers: Crowd, timeout: float, late: float) -> list[Figure]:
 
 def stalled_readers_beyond_the_spool() -> list[Figure]:
     """100 clients ask for 50 MiB each, and the spool has room for one: D4 ends each wait."""
-    return readers_beyond(100, threads=4, send_timeout=1, limit=64 * MIB, at_most=1)
+    return readers_beyond(100, 0, 2.25, threads=8, send_timeout=1, spool_limit=64 * MIB)
 
 
 def stalled_readers_that_make_room() -> list[Figure]:
-    """60 clients beyond the spool, default time-out: the longest stalled are cut early."""
-    return readers_beyond(60, threads=16, limit=256 * MIB, at_most=30)
+    """40 clients beyond the spool, default time-outs: those that stalled longest are cut.
+
+    The last of them, which the spool has room for, stay.
+    """
+    return readers_beyond(40, 4, 12, threads=16, spool_limit=200 * MIB)
 
 
-def readers_beyond(
-    count: int, threads: int, limit: int, at_most: float, **settings: float
-) -> list[Figure]:
-    with tempfile.TemporaryDirectory() as spool_dir, serving(
-        spool_dir=spool_dir, spool_limit=limit, threads=threads, **settings
-    ) as (server, stack):
-        server.counts()
-        before, descriptors = server.pss(), server.descriptors()
+def readers_beyond(count: int, fit: int, most_seconds: float, **settings: float) -> list[Figure]:
+    with (
+        tempfile.TemporaryDirectory() as spool_dir,
+        serving(spool_dir=spool_dir, **settings) as (server, stack),
+    ):
+        descriptors, before = resting_descriptors(server), server.pss()
         peak = watching(stack, server)
         slow = crowd(stack, server, 1, b"GET /blocks/%d HTTP/1.1\r\nHost: h\r\n\r\n" % (8 * MIB))
-        readers = crowd(
-            stack, server, count, b"GET /blocks/%d HTTP/1.1\r\nHost: h\r\n\r\n" % LARGE
-        )
+        readers = crowd(stack, server, count, b"GET /blocks/%d HTTP/1.1\r\nHost: h\r\n\r\n" % LARGE)
         asker = Asking(server.port)
         stack.callback(asker.stop)
         begun = time.monotonic()
-
-        def sip() -> None:
-            slow.read(0.02, at_once=65536)
-
-        readers.stall(55, act=sip)
+        readers.stall(55, act=lambda: slow.read(0.02), leaving=fit)
         took = time.monotonic() - begun
+        server.counts()
+        freed = time.monotonic()
         asker.stop()
         slow.read(10)
         peak.stop()
-        lasted = [
-            client.ended_at - client.answered_at
-            for client in readers.clients
-            if client.ended_at is not None and client.answered_at is not None
-        ]
+        lasted = lasted_from_first_octet(readers)
+        left = len(readers.open)
+        readers.close()
         return [
-            exactly("readers ended", len(readers.clients) - len(readers.open), count),
-            Figure("readers: first ended after", min(lasted, default=0), "s"),
+            exactly("readers that are left, for whom there is room", left, fit),
+            Figure("readers: first cut after", min(lasted, default=0), "s"),
             Figure("readers: median", part(lasted, 0.5), "s"),
-            Figure("readers: last ended after", max(lasted, default=0), "s",
-                   at_most=at_most * 1.25 + SLACK_SECONDS),
-            Figure("all were gone after", took, "s"),
+            Figure(
+                "readers: last cut after",
+                max(lasted, default=0),
+                "s",
+                at_most=most_seconds + SLACK_SECONDS,
+            ),
+            Figure("the last was cut after", took, "s"),
+            Figure(
+                "a worker is free then after",
+                (freed - begun - took) * 1000,
+                "ms",
+                at_most=most_seconds * 1000,
+            ),
             *waits("normal client in line behind them", asker.seconds(), most_ms=PATIENCE * 1000),
-            Figure("slow reader that progresses: received", slow.clients[0].received, "bytes",
-                   at_least=8 * MIB),
+            Figure(
+                "slow reader that progresses: received",
+                slow.clients[0].received,
+                "bytes",
+                at_least=8 * MIB,
+            ),
             Figure("on the disk at the peak", peak.spooled / MIB, "MiB"),
             *memory(server, peak, before, 400),
             *unharmed(server, asker),
             *given_back(server, descriptors),
         ]
+
+
+def lasted_from_first_octet(readers: Crowd) -> list[float]:
+    return [
+        client.ended_at - client.answered_at
+        for client in readers.clients
+        if client.ended_at is not None and client.answered_at is not None
+    ]
 
 
 # -- bodies -------------------------------------------------------------------------
@@ -239,8 +274,8 @@ def readers_beyond(
 def half_bodies() -> list[Figure]:
     """12 clients send half of a body and 4 threads stay free; 408 after body_timeout."""
     with serving(threads=4, body_timeout=3) as (server, stack):
+        descriptors = resting_descriptors(server)
         asker = asking(stack, server)
-        descriptors = server.descriptors()
         head = b"POST /body HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n"
         clients = crowd(stack, server, 12, head + b"x" * 50000)
         clients.read(20)
@@ -250,7 +285,7 @@ def half_bodies() -> list[Figure]:
             exactly("half bodies that read 408", count_status(clients, 408), 12),
             *ends("half bodies", since_begun(clients), 3, SLACK_SECONDS),
             *unharmed(server, asker),
-            *given_back(server, descriptors - 1),
+            *given_back(server, descriptors),
         ]
 
 
@@ -303,8 +338,9 @@ REFUSALS: dict[str, tuple[int, int, Upload]] = {
     "431": (
         20,
         431,
-        Upload(_POST + _DECLARED + b"".join(b"X-%d: x\r\n" % n for n in range(300)) + b"\r\n",
-               LARGE),
+        Upload(
+            _POST + _DECLARED + b"".join(b"X-%d: x\r\n" % n for n in range(300)) + b"\r\n", LARGE
+        ),
     ),
     "431 without end": (20, 431, Upload(_POST + b"X-Endless: ", LARGE)),
 }
@@ -314,8 +350,7 @@ def early_answers(which: str, stubborn: bool) -> list[Figure]:
     """Clients in mid-upload of 50 MiB get to read why it is refused."""
     count, status, what = REFUSALS[which]
     with serving(max_request_body_size=MIB) as (server, stack):
-        server.counts()
-        before, descriptors = server.pss(), server.descriptors()
+        descriptors, before = resting_descriptors(server), server.pss()
         peak = watching(stack, server)
         clients = upload(server.port, what, count, stubborn=stubborn)
         peak.stop()
@@ -366,10 +401,10 @@ def a_pipelining_client(threads: int, lookahead: int, prefix: str, count: int) -
 def a_flood_of_connections(begin: bytes) -> list[Figure]:
     """500 clients connect where 100 may, and connect again when ended; normal ones get in."""
     with serving(connection_limit=100, header_timeout=4) as (server, stack):
+        descriptors = resting_descriptors(server)
         persistent = asking(stack, server)
         newcomer = asking(stack, server, persists=False)
         await_that(lambda: server.counts()["channels"] >= 2)
-        descriptors = server.descriptors()
         peak = watching(stack, server)
         before = server.work().cpu_seconds
         begun = time.monotonic()
@@ -391,11 +426,16 @@ def a_flood_of_connections(begin: bytes) -> list[Figure]:
         return [
             Figure("connections of the flood that were ended", turned_away),
             *waits("newcomer", newcomer.seconds(begun, ended_at), most_ms=30000),
-            *waits("client that was there before", persistent.seconds(begun, ended_at),
-                   most_ms=30000),
+            *waits(
+                "client that was there before", persistent.seconds(begun, ended_at), most_ms=30000
+            ),
             *waits("both, 2 s after the flood", after, median_ms=PROMPT_MS),
-            Figure("descriptors more than before, most", peak.descriptors - descriptors, "",
-                   at_most=105),
+            Figure(
+                "descriptors more than before, most",
+                peak.descriptors - descriptors,
+                "",
+                at_most=105,
+            ),
             Figure("server's CPU", used / 8 * 100, "%"),
             *unharmed(server, newcomer, persistent),
             *given_back(server, descriptors),
@@ -418,8 +458,11 @@ def idle_connections(used_before: bool) -> list[Figure]:
         cpu = after.cpu_seconds - before.cpu_seconds
         wakes = after.main_thread_waits - before.main_thread_waits
         return [
-            exactly("answers", sum(client.status == 200 for client in clients.clients),
-                    1000 * used_before),
+            exactly(
+                "answers",
+                sum(client.status == 200 for client in clients.clients),
+                1000 * used_before,
+            ),
             exactly("connections", server.counts()["channels"] - 1, 1000),
             Figure("CPU over 5 s", cpu / 5 * 100, "%", at_most=1),
             Figure("wake-ups of the loop in 5 s, time-out 1 s", wakes, "", at_most=6),

@@ -16,7 +16,7 @@ from typing import Any
 
 from waitress import create_server
 
-BLOCK = b"x" * 65536
+BLOCK_BYTES = 65536
 
 servers: list[Any] = []
 
@@ -27,7 +27,8 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
     if what == "blocks":
         size = int(rest[0])
         start_response("200 OK", [("Content-Length", str(size))])
-        return (BLOCK[: min(len(BLOCK), size - at)] for at in range(0, size, len(BLOCK)))
+        # Each one new, as an application's would be: shared, they would cost no memory.
+        return (b"x" * min(BLOCK_BYTES, size - at) for at in range(0, size, BLOCK_BYTES))
     if what == "after":
         time.sleep(float(rest[0]))
     body = environ["PATH_INFO"].encode("latin-1")

@@ -113,9 +113,7 @@ class Pipeliner(threading.Thread):
         self.ended_at = time.monotonic()
 
     def _send(self, sock: socket.socket) -> None:
-        lines = (
-            f"GET {self._prefix}/{n} HTTP/1.1\r\nHost: h\r\n\r\n" for n in range(self._count)
-        )
+        lines = (f"GET {self._prefix}/{n} HTTP/1.1\r\nHost: h\r\n\r\n" for n in range(self._count))
         sock.sendall("".join(lines).encode("ascii"))
 
     def _read(self, sock: socket.socket) -> None:

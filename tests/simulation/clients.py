@@ -195,10 +195,12 @@ class Client:
                 yield from self._send(held + raw[: request.head_size])
                 held = b""
                 position, interim = len(self.sent), self.reader.interim
-                yield lambda: (
-                    self.reader.interim > interim  # noqa: B023
-                    or len(self.reader.responses) >= position  # noqa: B023
-                    or self.got_end
+                yield (
+                    lambda: (
+                        self.reader.interim > interim  # noqa: B023
+                        or len(self.reader.responses) >= position  # noqa: B023
+                        or self.got_end
+                    )
                 )
                 if self.reader.interim == interim:
                     # A final response in place of the invitation: the body stays here.

@@ -20,9 +20,7 @@ CONNECTION_ERRORS = (errno.ECONNRESET,) * 6 + (errno.ETIMEDOUT, errno.EHOSTUNREA
 
 
 @contextmanager
-def odd_disk(
-    rng: random.Random, likelihood: float, point: Callable[[str], None]
-) -> Iterator[None]:
+def odd_disk(rng: random.Random, likelihood: float, point: Callable[[str], None]) -> Iterator[None]:
     """Have files written in pieces, with points between, and fail as often as said."""
 
     def fails() -> bool:

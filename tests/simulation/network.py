@@ -166,9 +166,7 @@ class ServerSocket:
     type = socket.SOCK_STREAM
     proto = 0
 
-    def __init__(
-        self, network: Network, up: Line, down: Line, capacity: int, client: Any
-    ) -> None:
+    def __init__(self, network: Network, up: Line, down: Line, capacity: int, client: Any) -> None:
         self.network = network
         self.up = up
         self.down = down
@@ -396,7 +394,8 @@ class Poller:
             ``step()``, which lets a worker go on and says whether there was one.
         shuffle: puts events into an order of its own: the kernel's is not to be relied on.
         on_pass: called at the begin of each wait; may raise ``ExitNow``.
-        on_rest: called when nothing can happen before the clock moves.
+        on_rest: called when nothing can happen before the clock moves, with the instant to
+            which it is going to.
     """
 
     descriptor_limit = None
@@ -407,7 +406,7 @@ class Poller:
         scheduler: Any,
         shuffle: Callable[[list[Any]], None],
         on_pass: Callable[[], None],
-        on_rest: Callable[[], None],
+        on_rest: Callable[[float], None],
     ) -> None:
         self.network = network
         self.scheduler = scheduler
@@ -471,8 +470,9 @@ class Poller:
             if network.now >= end:
                 self.timeouts += 1
                 break
-            self.on_rest()
-            network.now = min(end, network.next_event)
+            then = min(end, network.next_event)
+            self.on_rest(then)
+            network.now = then
         self.shuffle(events)
         return events
 

@@ -192,8 +192,7 @@ _BAD: dict[str, tuple[bytes, frozenset[int]]] = {
         ("no-version", b"GET @\r\nHost: a\r\n\r\n", {400}),
         (
             "both",
-            b"GET @ HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n"
-            b"Transfer-Encoding: chunked\r\n\r\n",
+            b"GET @ HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n",
             {400},
         ),
         ("coding", b"GET @ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\n", {400, 501}),

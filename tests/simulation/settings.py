@@ -10,7 +10,7 @@ from typing import Any
 from waitress import channel, clients, outbound
 
 
-def draw_settings(rng: random.Random, scale: int) -> dict[str, Any]:
+def draw_settings(rng: random.Random, scale: int, mood: str) -> dict[str, Any]:
     """Return settings, as ``create_server`` takes them."""
     pick = rng.choice
     settings: dict[str, Any] = {
@@ -35,6 +35,10 @@ def draw_settings(rng: random.Random, scale: int) -> dict[str, Any]:
         "asyncore_use_poll": pick((True, False)),
         "clear_untrusted_proxy_headers": False,
     }
+    if mood == "stalling":
+        settings["outbuf_overflow"] = scale // 2
+        settings["outbuf_high_watermark"] = pick((0, scale))
+        settings["spool_limit"] = scale * pick((1, 4, 10))
     if rng.random() < 0.25:
         settings["connection_limit"] = pick((1, 2, 3, 10))
     if rng.random() < 0.05:

@@ -118,7 +118,7 @@ class Worker:
         self.scheduler.begin_lines()
         try:
             self.task.service()
-        except BaseException as error:  # noqa: BLE001 - nothing may escape from a channel
+        except BaseException as error:
             self.scheduler.on_failure(f"{error!r} escaped from the service of {self.task}")
         self.scheduler.end_lines()
         self.state = DONE
