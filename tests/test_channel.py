@@ -974,3 +974,16 @@ def test_order_to_close_is_not_lost_on_a_loop_that_ends_meanwhile(simulate: Simu
     finally:
         del channel.event_loop.is_current_thread
     assert channel.state is ChannelState.CLOSED
+
+
+def test_full_disk_under_an_invitation_cuts_the_connection(
+    simulate: Simulate, caplog: pytest.LogCaptureFixture
+) -> None:
+    sim = simulate(hello, outbuf_overflow=0)
+    client = sim.connect()
+    sim.server.adj.spool_dir = "/no/such/directory"
+    client.send(request("POST", "/", "Content-Length: 3", "Expect: 100-continue"))
+    sim.settle()
+    assert not client.is_open
+    assert not client.data
+    assert caplog.messages == ["Unexpected exception when flushing"]

@@ -10,6 +10,7 @@ from tests.simulation.workers import Lock
 from waitress import channel as production
 from waitress.channel import ChannelState, HTTPChannel, Phase
 from waitress.deadlines import BUCKET_SECONDS
+from waitress.pollers import READ, WRITE
 
 #: How late a deadline may be told: a bucket, and rounding.
 SLACK = BUCKET_SECONDS + 0.01
@@ -70,7 +71,7 @@ class SimulatedChannel(HTTPChannel):
     # -- points
 
     def _sends_plainly(self) -> bool:
-        return self.run.uses_sendmsg
+        return bool(self.run.uses_sendmsg)
 
     def service(self) -> None:
         self.run.scheduler.point("service")
@@ -170,14 +171,35 @@ class SimulatedChannel(HTTPChannel):
 
     # -- timers that the client has earned
 
-    def _began_head_at(self) -> float:
-        """When the first byte of the request being received came, or was first wanted."""
+    def _being_received(self) -> Any:
+        """The client's request of which a part has been read, as the client knows it."""
         position = self.kernel.up.total - len(self.kernel.up.arrived)
-        waited = max(self.busy_until, self.kernel.sent_at)
         for request in self.client.sent:
             if request.starts_at < position and not (0 <= request.ends_at <= position):
-                return max(self.run.arrival_of(self.client, request.starts_at), waited)
-        return waited
+                return request
+        return None
+
+    def _began_head_at(self) -> float:
+        """When the first byte of the request being received came, or was first wanted."""
+        waited: float = max(self.busy_until, self.kernel.sent_at)
+        request = self._being_received()
+        if request is None:
+            return waited
+        return float(max(self.run.arrival_of(self.client, request.starts_at), waited))
+
+    def _body_is_slow(self, now: float) -> bool:
+        """Whether so little of the body has come that its rate may be found too low."""
+        rate = self.adj.body_min_rate
+        request = self._being_received()
+        if not rate or request is None:
+            return False
+        head_end = request.starts_at + request.head_size
+        began = self.run.arrival_of(self.client, head_end - 1)
+        seconds = float(now - max(began, self.busy_until))
+        # Twice the rate: what came together with the head does not count.
+        return seconds >= 30 - EPSILON and bool(
+            self.kernel.up.total - head_end < 2 * rate * seconds
+        )
 
     def handle_deadline(self, now: float) -> None:
         if not (phase := self.phase) or self.state is ChannelState.CLOSED:
@@ -189,6 +211,7 @@ class SimulatedChannel(HTTPChannel):
         unread = len(kernel.up.arrived)
         silent = now >= quiet_since + (self.adj.channel_timeout or inf) - EPSILON
         began = self._began_head_at()
+        slow = phase is Phase.BODY and self._body_is_slow(now)
         acknowledged = max(kernel.down.moved_at, kernel.sent_at)
         waits = self.outbound.worker_is_waiting
         super().handle_deadline(now)
@@ -212,7 +235,6 @@ class SimulatedChannel(HTTPChannel):
         elif phase is Phase.BODY:
             self.verdicts.append("body")
             quiet = now - quiet_since
-            slow = self.adj.body_min_rate and now >= began + 30 - EPSILON
             if not silent and quiet < (self.adj.body_timeout or inf) - EPSILON and not slow:
                 run.fail(f"{self}: a body was given {quiet} s of silence")
             if unread and now > kernel.up.moved_at:
@@ -239,7 +261,8 @@ class SimulatedChannel(HTTPChannel):
         elif self.outbound.pending:
             since = max(kernel.down.moved_at, kernel.sent_at, self.busy_until)
             timeout = adj.send_timeout or inf
-            limit = since + timeout * 1.25
+            # Progress is noticed at the next look, and its end at the one after.
+            limit = since + timeout + 2 * max(1.0, timeout / 4)
         elif self.state is ChannelState.OPEN and not self.request_queue.requests:
             since = max(kernel.up.moved_at, self.busy_until, kernel.sent_at)
             limit = since + (adj.channel_timeout or inf)
@@ -264,14 +287,14 @@ class SimulatedChannel(HTTPChannel):
         mask = run.poller.masks.get(self._fileno, 0)
         if self.state is ChannelState.CLOSED:
             return
-        if pending and not mask & production.WRITE and not kernel.is_reset:
+        if pending and not mask & WRITE and not kernel.is_reset:
             run.fail(f"{self}: {pending} bytes wait, and nobody asks whether they can be sent")
         if pending and not self._is_blocked:
             run.fail(f"{self}: {pending} bytes wait that nobody has tried to send")
         if self.state is ChannelState.DRAINING and not pending:
             run.fail(f"{self}: everything is sent, and it is not closed")
         if self.state is ChannelState.OPEN:
-            if self.readable() and not mask & production.READ:
+            if self.readable() and not mask & READ:
                 run.fail(f"{self}: it reads, and is not watched")
             if queue.requests and not queue.in_service:
                 if queue.requests[0].error:

@@ -33,6 +33,8 @@ class Surroundings(Protocol):
 
     network: Network
     clients: list[Client]
+    #: Whether a client may be refused before it has sent anything.
+    may_turn_away: bool
 
     def note(self, text: str, *args: Any) -> None:
         """Tell what happens."""
@@ -62,6 +64,7 @@ class Client:
     ) -> None:
         self.run = run
         self.number = number
+        self.host = f"127.0.0.{1 + number % 2}"
         self.port = 40000 + number
         self.rng = rng
         self.batches = batches
@@ -116,6 +119,8 @@ class Client:
     def _method_of(self, position: int) -> str:
         if position < len(self.sent):
             return self.sent[position].method
+        if not position and self.run.may_turn_away:
+            return "GET"  # Told without having asked.
         raise Malformed("a response without a request")
 
     @property

@@ -374,7 +374,7 @@ class Listener:
         self.waiting_since = self.network.now
         if isinstance(found, OSError):
             raise found
-        return found, ("127.0.0.1", found.client.port)
+        return found, (found.client.host, found.client.port)
 
     def close(self) -> None:
         if not self.is_closed:
@@ -398,7 +398,7 @@ class Poller:
             which it is going to.
     """
 
-    descriptor_limit = None
+    descriptor_limit: int | None = None
 
     def __init__(
         self,

@@ -111,8 +111,8 @@ class Reader:
             return True
         response.interim, self._interim = self._interim, 0
         method = self._method_of(len(self.responses))
-        if response.status == 408:
-            method = "GET"  # Of a request that takes too long the server knows no method.
+        if response.status in (408, 503):
+            method = "GET"  # Of a request that was not read the server knows no method.
         self.responses.append(response)
         self._choose_framing(method, response)
         return True

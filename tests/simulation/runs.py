@@ -179,6 +179,7 @@ class Run:
             self.scheduler.note = self.note
         self.uses_sendmsg = rng.random() < 0.7
         self.settings = draw_settings(rng, scale, self.mood)
+        self.may_turn_away = "connection_limit_per_ip" in self.settings
         self.life = _Life(self)
         self.requests = Requests(
             rng,
@@ -238,7 +239,7 @@ class Run:
     def _go(self) -> None:
         saved = [(each.handlers, each.propagate, each.level) for each in _LOGGERS]
         modules = [(module, "time", module.time) for module in (server, channel, task)]
-        modules.append((tcp, "fcntl", tcp.fcntl))
+        modules.append((tcp, "fcntl", vars(tcp)["fcntl"]))
         wall = types.SimpleNamespace(time=lambda: 1.7e9 + self.network.now)
         for each in _LOGGERS:
             each.handlers, each.propagate = [_Log(self)], False
@@ -509,6 +510,7 @@ class Run:
             "the map": dict(self.event_loop.map),
             "channels": dict(this.active_channels),
             "clients": set(this.clients.channels),
+            "counts by address": dict(this.clients._counts),
             "lingering": this.clients.lingering_count,
             "spooled bytes": this.spool.used,
             "waiters for the spool": set(this.spool._waiters),
@@ -564,6 +566,9 @@ class _Judgement:
         """Tell what is wrong."""
         client = self.client
         responses = client.reader.responses
+        if self.run.may_turn_away and responses and responses[0].status == 503:
+            self._judge_turned_away()
+            return
         if len(responses) > len(client.sent):
             self._fail(f"{len(responses)} responses to {len(client.sent)} requests")
             return
@@ -590,6 +595,12 @@ class _Judgement:
 
     def _fail(self, text: str) -> None:
         self.run.fail(f"{self.client}: {text} [{self.client.describe()}]")
+
+    def _judge_turned_away(self) -> None:
+        responses = self.client.reader.responses
+        ran = [request for request in self.client.sent if request.runs]
+        if len(responses) > 1 or not responses[0].closes or ran:
+            self._fail(f"turned away, and then {responses[1:]}, {ran}")
 
     # -- a response
 
@@ -684,6 +695,8 @@ class _Judgement:
         client, channel = self.client, self.channel
         if client.closed_at is not None and not client.got_end:
             return "the client left first"
+        if self.run.may_turn_away and not any(each.runs for each in client.sent):
+            return "it was turned away, in vain"
         if self.run.was_ended:
             return "the server was ended"
         if self.run.disk_fails:

@@ -42,6 +42,8 @@ def draw_settings(rng: random.Random, scale: int, mood: str) -> dict[str, Any]:
     if rng.random() < 0.25:
         settings["connection_limit"] = pick((1, 2, 3, 10))
     if rng.random() < 0.05:
+        settings["connection_limit_per_ip"] = pick((1, 2))
+    if rng.random() < 0.05:
         settings["channel_timeout"] = 0
     if rng.random() < 0.05:
         settings["send_timeout"] = 0

@@ -1,0 +1,97 @@
+"""A few hundred runs of the simulation, and runs that once went wrong."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from tests.simulation.__main__ import main
+from tests.simulation.runs import Failure, Run
+
+#: Runs that failed before something was mended, by what it was.
+ONCE_WRONG = {
+    "an answer was reset because the client's next request was on the way": 23,
+    "an answer was reset because a refused request behind it was dropped": 3598,
+    "the end of both directions cut off what was still to be read": 140,
+    "a head that came too late had no number": 255,
+    "a response that ends with the connection was cut and looked whole": 21548,
+    "a channel that wants to be asked span while it lingered": 17,
+    "a disk that failed ended a response silently": 1422,
+    "a client that had left was never looked at again": 1439,
+}
+#: The same for runs in which threads take turns at every line.
+ONCE_WRONG_BETWEEN_LINES = {
+    "100 Continue stood behind the last response": 2098,
+    "100 Continue stood behind the last response, by another way": 4732,
+    "the sweep was faster than the deadline of a head": 3360,
+    "the disk failed under 100 Continue": 3950,
+}
+
+
+@pytest.mark.parametrize("first", range(1, 301, 50))
+def test_runs_of_random_clients_go_well(first: int) -> None:
+    for seed in range(first, first + 50):
+        Run(seed).go()
+
+
+@pytest.mark.parametrize("seed", ONCE_WRONG.values(), ids=ONCE_WRONG)
+def test_run_that_once_went_wrong_goes_well(seed: int) -> None:
+    Run(seed).go()
+
+
+@pytest.mark.skipif(sys.gettrace() is not None, reason="another tracer is at work")
+@pytest.mark.parametrize("seed", ONCE_WRONG_BETWEEN_LINES.values(), ids=ONCE_WRONG_BETWEEN_LINES)
+def test_run_that_once_went_wrong_between_two_lines_goes_well(seed: int) -> None:
+    Run(seed, fine=True).go()
+
+
+@pytest.mark.parametrize("seed", [3, 8, 27])
+def test_seed_decides_everything(seed: int) -> None:
+    first: list[str] = []
+    second: list[str] = []
+    for told in (first, second):
+        Run(seed, told.append).go()
+    assert len(first) > 20
+    assert first == second
+
+
+def test_command_tells_how_many_runs_failed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--runs", "3", "--seed", "5"]) == 0
+    assert "3 runs from seed 5 in " in capsys.readouterr().out
+
+
+def test_command_tells_one_run_step_by_step(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--replay", "5"]) == 0
+    told = capsys.readouterr().out
+    assert "client 1 connects" in told
+    assert told.endswith("seed 5: nothing wrong\n")
+
+
+class Forgetful(Run):
+    """A run in which the loop is not told of what a worker has done."""
+
+    def _start(self) -> None:
+        super()._start()
+        self.server.pull_trigger = lambda: None
+
+
+class Careless(Run):
+    """A run in which the application is given another body than was sent."""
+
+    def _application(self, environ, start_response):  # type: ignore[no-untyped-def]
+        environ["wsgi.input"].read(1)
+        return super()._application(environ, start_response)
+
+
+@pytest.mark.parametrize(
+    ("kind", "complaint"), [(Forgetful, "not woken for"), (Careless, "has another body")]
+)
+def test_what_goes_wrong_is_found(kind: type[Run], complaint: str) -> None:
+    found = []
+    for seed in range(1, 40):
+        try:
+            kind(seed).go()
+        except Failure as failure:
+            found.append(str(failure))
+    assert any(complaint in text for text in found), found
