@@ -987,3 +987,25 @@ def test_full_disk_under_an_invitation_cuts_the_connection(
     assert not client.is_open
     assert not client.data
     assert caplog.messages == ["Unexpected exception when flushing"]
+
+
+def test_idle_channel_whose_last_read_fails_is_the_one_to_be_closed(simulate: Simulate) -> None:
+    sim = simulate(hello)
+    sim.connect()
+    (channel,) = sim.server.active_channels.values()
+
+    def fail() -> None:
+        raise ValueError("odd")
+
+    channel.handle_read = fail
+    assert channel.close_if_idle()
+    assert sim.server.accepting
+
+
+def test_empty_lines_that_nothing_follows_are_not_answered(simulate: Simulate) -> None:
+    sim = simulate(hello, header_timeout=5)
+    client = sim.connect(get() + b"\r\n")
+    assert client.response().status == 200
+    sim.advance(6)
+    assert not client.is_open
+    assert b"408" not in client.data

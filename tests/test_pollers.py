@@ -379,3 +379,15 @@ class TestTheBestPoller:
         finally:
             poller.close()
         assert descriptor_limit(module) == limit
+
+
+def test_select_refuses_what_it_cannot_watch_before_a_wait_fails(monkeypatch):
+    monkeypatch.setattr(SelectPoller, "descriptor_limit", 2)
+    poller = SelectPoller()
+    poller.register(3, READ)
+    poller.register(4, READ)
+    with pytest.raises(OSError, match="more descriptors"):
+        poller.register(5, READ)
+    poller.modify(4, WRITE)
+    poller.unregister(3)
+    poller.register(5, READ)

@@ -597,3 +597,53 @@ def test_unix_socket_that_makes_no_file_is_served(tmp_path: Path) -> None:
         )
         assert server.accepting
         server.close()
+
+
+def test_listener_survives_what_no_error_of_a_socket_is(
+    simulate: Simulate, caplog: pytest.LogCaptureFixture
+) -> None:
+    sim = simulate(hello)
+    closed = []
+
+    def fail(conn: Any) -> None:
+        closed.append(conn)
+        raise MemoryError
+
+    sim.server.set_socket_options = fail
+    sim.connect()
+    del sim.server.set_socket_options
+    assert sim.server.accepting
+    assert closed[0].fileno() == -1
+    assert "Exception in the listener on" in caplog.text
+    sim.advance(2)
+    assert sim.connect(get()).response().status == 200
+
+
+def test_listener_survives_an_accept_that_finds_no_memory(
+    simulate: Simulate, caplog: pytest.LogCaptureFixture
+) -> None:
+    sim = simulate(hello)
+
+    def fail() -> None:
+        raise MemoryError
+
+    sim.server.accept = fail
+    sim.connect()
+    del sim.server.accept
+    sim.advance(2)
+    assert sim.connect(get()).response().status == 200
+
+
+def test_derived_limit_is_one_for_all_listeners() -> None:
+    with socket.socket() as one, socket.socket() as other:
+        for sock in (one, other):
+            sock.bind(("127.0.0.1", 0))
+        server = create_server(hello, sockets=[one, other])
+        try:
+            first, second = [s for s in server.map.values() if isinstance(s, TcpWSGIServer)]
+            assert first.clients is second.clients
+            limit = first._connection_limit()
+            first.clients.derived_limit = limit - 1
+            assert second._connection_limit() == limit - 1
+        finally:
+            server.close()

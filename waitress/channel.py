@@ -223,7 +223,9 @@ class HTTPChannel(wasyncore.dispatcher):
         self.connected = True
         self.clients.channels.add(self)
         self._client_group = self.clients.count(_host(addr))
-        if getattr(adj, "proxy_protocol", False) and _host(addr) in server.trusted_peers:
+        if getattr(adj, "proxy_protocol", False) and _host(addr) in getattr(
+            server, "trusted_peers", ()
+        ):
             self._proxy_header = ProxyProtocolReceiver()
         self._update_deadline()
         if self.observer.listening:
@@ -801,6 +803,9 @@ class HTTPChannel(wasyncore.dispatcher):
         phase = self.phase
         if phase is _SEND:
             self._handle_send_deadline(now)
+        elif phase is _HEAD and self._has_only_empty_lines():
+            # No request has begun, and an answer would be taken for that to the next one.
+            self._close_now()
         elif phase is _HEAD:
             self._refuse_receiving(
                 RequestTimeout("the head of the request took too long"), "header-timeout"
@@ -815,6 +820,9 @@ class HTTPChannel(wasyncore.dispatcher):
             self._refuse_proxy_header("proxy-protocol-timeout")
         else:
             self._close_now()
+
+    def _has_only_empty_lines(self) -> bool:
+        return not getattr(self.request, "header_plus", b"").strip(b"\r\n")
 
     def _handle_send_deadline(self, now: float) -> None:
         if self._has_progressed():
@@ -868,7 +876,11 @@ class HTTPChannel(wasyncore.dispatcher):
 
     def close_if_idle(self) -> bool:
         """Close if one last read finds nothing; say whether it did."""
-        self.handle_read()
+        try:
+            self.handle_read()
+        except Exception:  # noqa: BLE001 - a subclass's received(): anything
+            # Whoever asks must not be taken for the one at fault.
+            self.handle_error()
         if self.state is _OPEN and self.phase is _IDLE:
             self._close_now()
         return self.state is _CLOSED

@@ -68,6 +68,8 @@ class Clients:
         self.lingering_count = 0
         #: Connections allowed at once; set by the server when it begins to listen.
         self.limit: float = inf
+        #: The limit that follows from what the system allows, once it was asked for.
+        self.derived_limit: int | None = None
         #: Connections allowed at once of one client; 0 for any number.
         self.limit_per_ip = 0
         #: Peers that are not limited, since many clients come through them.

@@ -195,6 +195,9 @@ class SelectPoller:
     def register(self, fd: int, mask: int) -> None:
         if not 0 <= fd < self._refused_from:
             raise OSError(errno.EINVAL, f"select() cannot watch descriptor {fd}")
+        if len(self._masks) == self.descriptor_limit and fd not in self._masks:
+            # Refused here, where one connection pays for it: in the wait, all would.
+            raise OSError(errno.EMFILE, "select() cannot watch more descriptors")
         self._masks[fd] = mask
 
     modify = register
@@ -208,7 +211,8 @@ class SelectPoller:
         if not readers and not writers and timeout is not None:
             time.sleep(timeout)  # Windows refuses to select nothing.
             return []
-        watched = [fd for fd, mask in self._masks.items() if mask]
+        # Only where somebody takes it: out-of-band data is told again until it is read.
+        watched = [fd for fd, mask in self._masks.items() if mask & PRIORITY]
         ready: dict[int, int] = {}
         r, w, x = self._select.select(readers, writers, watched, timeout)
         for fds, bit in ((r, READ), (w, WRITE), (x, PRIORITY)):

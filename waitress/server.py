@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import select
 import socket
@@ -66,10 +67,15 @@ ACCEPTS_PER_TURN = 64
 ACCEPT_REST_SECONDS = 1.0
 #: How often the lack of descriptors is logged, in seconds.
 ACCEPT_ERROR_LOG_SECONDS = 30.0
+#: What the poller watches beside client connections: listeners, triggers, an
+#: application's own. Only where it has a limit.
+RESERVED_DESCRIPTORS = 16
 #: Errors of accept() that trying again at once does not mend.
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 _Map = MutableMapping[int, Any]
+
+logger = logging.getLogger("waitress.server")
 
 
 def create_server(
@@ -282,7 +288,6 @@ class BaseWSGIServer(wasyncore.dispatcher):
         self.clients.unlimited = self.trusted_peers
         self.spool = SpoolBudget(_spool_limit(adj))
         self.task_dispatcher = ThreadedTaskDispatcher() if dispatcher is None else dispatcher
-        self._derived_limit: int | None = None
         self._rests_until = -inf
         self._exhaustion_logged_at = -inf
         self._has_own_socket = _sock is None
@@ -403,6 +408,8 @@ class BaseWSGIServer(wasyncore.dispatcher):
                 or getattr(channel, "total_outbufs_len", 0)
                 # What is being received has a deadline, which answers.
                 or getattr(channel, "request", None)
+                # The loop has yet to hear that it is idle.
+                or getattr(channel, "touched", False)
             )
             if rests and channel.last_activity < cutoff:
                 channel.will_close = True
@@ -444,6 +451,10 @@ class BaseWSGIServer(wasyncore.dispatcher):
             if conn is not None:
                 conn.close()
             return False
+        except BaseException:
+            if conn is not None:
+                conn.close()
+            raise
         try:
             addr = self.fix_addr(addr)
             has_room = not addr or self.clients.has_room_for(str(addr[0]))
@@ -468,6 +479,13 @@ class BaseWSGIServer(wasyncore.dispatcher):
                 "server accept() threw an exception",
                 exc_info=True,  # noqa: LOG014 - called while handling it
             )
+
+    def handle_error(self) -> None:
+        """Log what went wrong, and go on: no connection's fault closes the listener."""
+        self.logger.exception(  # noqa: LOG004 - called while handling it
+            f"Exception in the listener on {self._address_text()}"
+        )
+        self._rest(wasyncore.event_loop_of(self._map).now)
 
     def _rest(self, now: float) -> None:
         """Accept nothing for a while."""
@@ -496,14 +514,18 @@ class BaseWSGIServer(wasyncore.dispatcher):
         limit: int = self.adj.connection_limit
         if not isinstance(limit, _int_marker):
             return limit
-        if self._derived_limit is None:
-            self._derived_limit = _derived_connection_limit(int(limit))
-            if self._derived_limit < limit:
+        # Once for all listeners: to the second, the first one's connections would look
+        # like descriptors that somebody else has taken.
+        derived = self.clients.derived_limit
+        if derived is None:
+            derived = self.clients.derived_limit = _derived_connection_limit(int(limit))
+            logger.debug("connection limit is %d", derived)
+            if derived < limit:
                 self.logger.info(
-                    f"connection limit is {self._derived_limit}: the system allows no more "
+                    f"connection limit is {derived}: the system allows no more "
                     "descriptors; raise its limit, or set connection_limit"
                 )
-        return self._derived_limit
+        return derived
 
     # -- running -----------------------------------------------------------------------
 
@@ -622,7 +644,7 @@ def _derived_connection_limit(highest: int) -> int:
             limits.append((soft - _open_descriptors()) * 3 // 4)
     watchable = descriptor_limit(select)
     if watchable is not None:
-        limits.append(watchable)
+        limits.append(watchable - RESERVED_DESCRIPTORS)
     return max(min(limits), 1)
 
 

@@ -140,6 +140,7 @@ class ThreadedTaskDispatcher:
                 self.stop_count += running - count
                 while self._idle:
                     self._idle.pop().release()
+                self.queue_cv.notify_all()
 
     def add_task(self, task: Task) -> None:
         """Queue a task and wake a worker for it; warn when none is free."""
@@ -148,6 +149,8 @@ class ThreadedTaskDispatcher:
             if self._idle:
                 # The last to fall idle is the first to work: its memory is still warm.
                 self._idle.pop().release()
+            # For a handler_thread of a subclass's own that waits in the known way.
+            self.queue_cv.notify()
             queued = len(self.queue)
             idle = len(self.threads) - self.stop_count - self.active_count
         if queued > idle:

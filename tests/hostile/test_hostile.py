@@ -9,7 +9,7 @@ import pytest
 from tests.hostile.scenarios import SCENARIOS
 
 pytestmark = [
-    pytest.mark.stress,
+    pytest.mark.hostile,
     pytest.mark.skipif(
         not os.path.exists("/proc/self/smaps_rollup"), reason="costs are read from Linux's /proc"
     ),

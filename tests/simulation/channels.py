@@ -169,7 +169,26 @@ class SimulatedChannel(HTTPChannel):
         self.run.note("%s: cut, %s", self, reason)
         super().cut(reason)
 
+    @property
+    def will_close(self) -> bool:
+        return super().will_close
+
+    @will_close.setter
+    def will_close(self, value: bool) -> None:
+        """Take an order from outside: the server's sweep, or its end."""
+        self.verdicts.append("swept")
+        silence = self.run.network.now - self._waits_since()
+        limit = self.adj.channel_timeout or inf
+        if not self.run.was_ended and silence < limit - EPSILON:
+            self.run.fail(f"{self}: swept after {silence} s of silence")
+        production.HTTPChannel.will_close.__set__(self, value)
+
     # -- timers that the client has earned
+
+    def _waits_since(self) -> float:
+        """Since when the server has waited for the client and heard nothing."""
+        kernel = self.kernel
+        return float(max(kernel.up.moved_at, self.busy_until, kernel.sent_at))
 
     def _being_received(self) -> Any:
         """The client's request of which a part has been read, as the client knows it."""
@@ -207,7 +226,7 @@ class SimulatedChannel(HTTPChannel):
             return
         run = self.run
         kernel = self.kernel
-        quiet_since = max(kernel.up.moved_at, self.busy_until, kernel.sent_at)
+        quiet_since = self._waits_since()
         unread = len(kernel.up.arrived)
         silent = now >= quiet_since + (self.adj.channel_timeout or inf) - EPSILON
         began = self._began_head_at()
@@ -264,7 +283,7 @@ class SimulatedChannel(HTTPChannel):
             # Progress is noticed at the next look, and its end at the one after.
             limit = since + timeout + 2 * max(1.0, timeout / 4)
         elif self.state is ChannelState.OPEN and not self.request_queue.requests:
-            since = max(kernel.up.moved_at, self.busy_until, kernel.sent_at)
+            since = self._waits_since()
             limit = since + (adj.channel_timeout or inf)
             if self.request is not None and not self.request.headers_finished:
                 limit = min(limit, self._began_head_at() + (adj.header_timeout or inf))

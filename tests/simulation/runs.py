@@ -712,7 +712,9 @@ class _Judgement:
             return "it sent its end, with a look-ahead"
         position = client.sent.index(request)
         if position == len(client.reader.responses) and request.starts_at >= channel.total_at_close:
-            return "it sent too late" if "idle" in verdicts or "evicted" in verdicts else None
+            return "it sent too late" if {"idle", "evicted", "swept"} & set(verdicts) else None
+        if request.is_cut and "swept" in verdicts:
+            return "it fell silent"
         if request.is_cut and client.ended_at is not None:
             return "it did not send all of it"
         if client.was_reset and client.manner != "eager":
