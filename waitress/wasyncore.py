@@ -618,10 +618,9 @@ if os.name == "posix":
     class file_wrapper:
         """A descriptor that looks like a socket; it is duplicated, not taken over."""
 
-        #: The duplicate; -1 when there is none (any more).
-        fd: int = -1
-
         def __init__(self, fd: int) -> None:
+            #: The duplicate; -1 when there is none (yet, or any more).
+            self.fd = -1
             self.fd = os.dup(fd)
 
         def __del__(self) -> None:

@@ -370,7 +370,7 @@ FIELDS = [
         ours=refusal(
             "431 Request Header Fields Too Large",
             "exceeds max_request_header_fields of 200",
-            version="1.0",
+            version="1.1",
         ),
     ),
     row("field-long", get("/run/one-block", "X-A: " + "x" * 7000)),

@@ -107,7 +107,7 @@ def dripping_heads_with_default_settings() -> list[Figure]:
         asker = asking(stack, server)
         drippers = crowd(stack, server, 500, HEAD + b"X-Drip: ")
         before = server.work().cpu_seconds
-        drippers.read(10, every=0.5, act=lambda: drip(drippers))
+        drippers.read(10, every=0.5, act=lambda: trickle(drippers, b"x"))
         used = server.work().cpu_seconds - before
         asker.stop()
         return [
@@ -124,7 +124,7 @@ def dripping_heads_until_their_deadline() -> list[Figure]:
         descriptors = resting_descriptors(server)
         asker = asking(stack, server)
         drippers = crowd(stack, server, 500, HEAD + b"X-Drip: ")
-        drippers.read(20, every=0.5, act=lambda: drip(drippers))
+        drippers.read(20, every=0.5, act=lambda: trickle(drippers, b"x"))
         asker.stop()
         read_it = [client for client in drippers.clients if client.status == 408]
         answered = [client.answered_at - client.begun for client in read_it if client.answered_at]
@@ -138,12 +138,6 @@ def dripping_heads_until_their_deadline() -> list[Figure]:
             *unharmed(server, asker),
             *given_back(server, descriptors),
         ]
-
-
-def drip(clients: Crowd) -> None:
-    for client in clients.open:
-        if not client.answer:
-            client.send(b"x")
 
 
 # -- readers ------------------------------------------------------------------------
@@ -224,7 +218,8 @@ def readers_beyond(count: int, fit: int, most_seconds: float, **settings: float)
         server.counts()
         freed = time.monotonic()
         asker.stop()
-        slow.read(10)
+        slow.read(0.5)
+        slow.close()
         peak.stop()
         lasted = lasted_from_first_octet(readers)
         left = len(readers.open)
@@ -295,13 +290,7 @@ def trickled_bodies() -> list[Figure]:
         asker = asking(stack, server)
         head = b"POST /body HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n"
         clients = crowd(stack, server, 12, head)
-
-        def trickle() -> None:
-            for client in clients.open:
-                if not client.answer:
-                    client.send(b"x" * 10)
-
-        clients.read(45, every=0.5, act=trickle)
+        clients.read(45, every=0.5, act=lambda: trickle(clients, b"x" * 10))
         asker.stop()
         return [
             *waits("normal client", asker.seconds(), median_ms=PROMPT_MS),
@@ -365,6 +354,31 @@ def early_answers(which: str, stubborn: bool) -> list[Figure]:
             *unharmed(server),
             *given_back(server, descriptors),
         ]
+
+
+def early_answers_beside_lingerers() -> list[Figure]:
+    """150 clients that do not leave after their 413 keep nobody else from reading theirs."""
+    _, status, what = REFUSALS["413 declared"]
+    with serving(max_request_body_size=MIB) as (server, stack):
+        descriptors = resting_descriptors(server)
+        lingerers = crowd(stack, server, 150, what.head)
+        await_that(lambda: server.counts()["channels"] <= 101, 10)
+        lingering = server.counts()["channels"] - 1
+        clients = upload(server.port, what, 20, stubborn=True)
+        lingerers.close()
+        read_it = [each for each in clients if each.status == status and each.is_whole]
+        return [
+            Figure("connections that linger", lingering, "", at_least=90, at_most=100),
+            exactly("uploads beside them that read their 413", len(read_it), len(clients)),
+            Figure("took, longest", max(each.seconds for each in clients), "s"),
+            *unharmed(server),
+            *given_back(server, descriptors),
+        ]
+
+
+def trickle(clients: Crowd, data: bytes) -> None:
+    for client in clients.open:
+        client.send(data)
 
 
 # -- pipelining ---------------------------------------------------------------------
@@ -485,6 +499,7 @@ SCENARIOS: dict[str, Callable[[], list[Figure]]] = {
         for which in REFUSALS
         for how in ("stubborn", "alert")
     },
+    "answer-beside-lingerers": early_answers_beside_lingerers,
     "pipelining": partial(a_pipelining_client, 4, 0, "/n", 10000),
     "pipelining-lookahead": partial(a_pipelining_client, 4, 100, "/n", 10000),
     "pipelining-one-thread": partial(a_pipelining_client, 1, 5, "/after/0.001", 10000),

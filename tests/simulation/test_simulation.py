@@ -29,6 +29,9 @@ ONCE_WRONG_BETWEEN_LINES = {
 }
 
 
+pytestmark = pytest.mark.simulation
+
+
 @pytest.mark.parametrize("first", range(1, 301, 50))
 def test_runs_of_random_clients_go_well(first: int) -> None:
     for seed in range(first, first + 50):
