@@ -181,7 +181,7 @@ class SimulatedChannel(HTTPChannel):
         limit = self.adj.channel_timeout or inf
         if not self.run.was_ended and silence < limit - EPSILON:
             self.run.fail(f"{self}: swept after {silence} s of silence")
-        production.HTTPChannel.will_close.__set__(self, value)
+        HTTPChannel.will_close.fset(self, value)  # type: ignore[attr-defined]
 
     # -- timers that the client has earned
 

@@ -225,8 +225,7 @@ class ServerSocket:
         self._check_open()
         if self.is_reset:
             self._raise_error()
-        left = self.hangs_up and self.client.closed_at is not None and self.up.has_ended
-        if self.is_reset or self.down.is_ending or left:
+        if self.is_reset or self.down.is_ending or self._is_left:
             raise BrokenPipeError(errno.EPIPE, "nobody reads")
         size = min(self.capacity - len(self.down.unacknowledged), len(data))
         if size <= 0 and len(data):
@@ -301,6 +300,11 @@ class ServerSocket:
             raise OSError(errno.EBADF, "closed")
 
     @property
+    def _is_left(self) -> bool:
+        """Whether the client has closed its end, and this kind of socket tells so."""
+        return self.hangs_up and self.client.closed_at is not None and self.up.has_ended
+
+    @property
     def is_writable(self) -> bool:
         """Whether a third of the buffer is free, as Linux wants it."""
         return (self.capacity - len(self.down.unacknowledged)) * 3 >= self.capacity
@@ -315,9 +319,9 @@ class ServerSocket:
             mask |= READ
         if self.up.has_ended:
             mask |= READ | PEER_CLOSED
-            if self.down.is_ending or (self.hangs_up and self.client.closed_at is not None):
+            if self.down.is_ending or self._is_left:
                 mask |= HANGUP
-        if self.is_writable:
+        if self.is_writable or self._is_left:
             mask |= WRITE
         return mask
 

@@ -83,12 +83,15 @@ class _Life(Observer):
         self.listening = run.rng.random() < 0.6
         #: Where each request stands, by its id.
         self.stages: dict[int, str] = {}
+        self.positions: dict[int, int] = {}
         self.open_channels = 0
 
     def _go(self, request: Any, stage: str, *before: str) -> None:
         number = request.request_id
         was = self.stages.get(number, "nothing")
-        self.run.note("request id %d: %s -> %s", number, was, stage)
+        # Numbers go on from run to run: told is the position in this one.
+        position = self.positions.setdefault(number, len(self.positions) + 1)
+        self.run.note("request id %d: %s -> %s", position, was, stage)
         if not number or was not in before:
             self.run.fail(f"request id {number} went from {was} to {stage}")
         self.stages[number] = stage
@@ -713,6 +716,9 @@ class _Judgement:
         position = client.sent.index(request)
         if position == len(client.reader.responses) and request.starts_at >= channel.total_at_close:
             return "it sent too late" if {"idle", "evicted", "swept"} & set(verdicts) else None
+        arrived = request.raw[: max(channel.total_at_close - request.starts_at, 0)]
+        if request.is_cut and not arrived.strip(b"\r\n"):
+            return "it sent nothing but empty lines"
         if request.is_cut and "swept" in verdicts:
             return "it fell silent"
         if request.is_cut and client.ended_at is not None:

@@ -9,23 +9,23 @@ import pytest
 from tests.simulation.__main__ import main
 from tests.simulation.runs import Failure, Run
 
-#: Runs that failed before something was mended, by what it was.
-ONCE_WRONG = {
-    "an answer was reset because the client's next request was on the way": 23,
-    "an answer was reset because a refused request behind it was dropped": 3598,
-    "the end of both directions cut off what was still to be read": 140,
-    "a head that came too late had no number": 255,
-    "a response that ends with the connection was cut and looked whole": 21548,
-    "a channel that wants to be asked span while it lingered": 17,
-    "a disk that failed ended a response silently": 1422,
-    "a client that had left was never looked at again": 1439,
+#: Runs that go wrong when one mend is undone, by what it mends. Whoever changes what a
+#: seed draws makes ordinary runs of them, and looks for others in the same way.
+WRONG_WITHOUT = {
+    "an answer is not reset because the client's next request is on the way": 200,
+    "an answer is not reset because a refused request behind it is dropped": 710,
+    "an end of both directions does not hide what is still to be read": 533,
+    "a head that comes too late has a number": 6,
+    "a response that ends with the connection looks cut when it is": 3584,
+    "a channel that wants to be asked does not spin while it lingers": 17,
+    "a disk that fails does not end a response silently": 1422,
+    "a client that has left is looked at once more": 445,
+    "a body that came with its head counts for its rate": 23391,
 }
 #: The same for runs in which threads take turns at every line.
-ONCE_WRONG_BETWEEN_LINES = {
-    "100 Continue stood behind the last response": 2098,
-    "100 Continue stood behind the last response, by another way": 4732,
-    "the sweep was faster than the deadline of a head": 3360,
-    "the disk failed under 100 Continue": 3950,
+WRONG_BETWEEN_LINES_WITHOUT = {
+    "no 100 Continue stands behind the last response": 5054,
+    "no 100 Continue stands within a response": 6169,
 }
 
 
@@ -38,18 +38,20 @@ def test_runs_of_random_clients_go_well(first: int) -> None:
         Run(seed).go()
 
 
-@pytest.mark.parametrize("seed", ONCE_WRONG.values(), ids=ONCE_WRONG)
-def test_run_that_once_went_wrong_goes_well(seed: int) -> None:
+@pytest.mark.parametrize("seed", WRONG_WITHOUT.values(), ids=WRONG_WITHOUT)
+def test_run_that_would_go_wrong_goes_well(seed: int) -> None:
     Run(seed).go()
 
 
 @pytest.mark.skipif(sys.gettrace() is not None, reason="another tracer is at work")
-@pytest.mark.parametrize("seed", ONCE_WRONG_BETWEEN_LINES.values(), ids=ONCE_WRONG_BETWEEN_LINES)
-def test_run_that_once_went_wrong_between_two_lines_goes_well(seed: int) -> None:
+@pytest.mark.parametrize(
+    "seed", WRONG_BETWEEN_LINES_WITHOUT.values(), ids=WRONG_BETWEEN_LINES_WITHOUT
+)
+def test_run_that_would_go_wrong_between_two_lines_goes_well(seed: int) -> None:
     Run(seed, fine=True).go()
 
 
-@pytest.mark.parametrize("seed", [3, 8, 27])
+@pytest.mark.parametrize("seed", [4, 8, 27])
 def test_seed_decides_everything(seed: int) -> None:
     first: list[str] = []
     second: list[str] = []
