@@ -634,6 +634,7 @@ class Simulation:
         self.event_loop = EventLoop(
             SocketMap(),
             clock=self.clock,
+            wall_clock=self.clock,
             poller_factory=self.network.poller,
             condition_factory=self.dispatcher.condition,
         )

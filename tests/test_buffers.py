@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import sys
 import tempfile
+from functools import partial
+from tempfile import NamedTemporaryFile, SpooledTemporaryFile, TemporaryFile
 
 import pytest
 
@@ -309,6 +312,60 @@ def test_a_file_that_claims_to_seek_and_fails_is_taken_for_unseekable(failure):
             raise failure("not really")
 
     assert ReadOnlyFileBasedBuffer(Liar(b"abc")).prepare() == 0
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        partial(open, mode="rb"),
+        partial(open, mode="r+b"),
+        partial(open, mode="rb", buffering=0),
+        lambda path: NamedTemporaryFile(dir=path.parent),  # noqa: SIM115
+        lambda path: TemporaryFile(dir=path.parent),  # noqa: SIM115
+    ],
+)
+def test_the_wrapper_tells_the_descriptor_of_a_plain_file(opened, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(b"x")
+    wrapper = ReadOnlyFileBasedBuffer(opened(path))
+    assert wrapper.descriptor == wrapper.file.fileno()
+    assert wrapper.reads_at_once
+    wrapper.close()
+    assert wrapper.descriptor is None
+
+
+class Loud(io.FileIO):
+    """A file that reads something else than its descriptor holds."""
+
+    def read(self, size=-1):
+        return super().read(size).upper()
+
+
+@pytest.mark.parametrize(
+    "opened",
+    [
+        gzip.open,
+        lambda path: io.BufferedReader(gzip.GzipFile(path)),
+        Loud,
+        lambda path: io.BufferedReader(Loud(path)),
+        lambda path: io.FileIO(os.devnull),
+        lambda path: SpooledTemporaryFile(dir=path.parent),  # noqa: SIM115
+        lambda path: LazyFile(),
+    ],
+)
+def test_the_wrapper_tells_no_descriptor_that_holds_other_bytes(opened, tmp_path):
+    path = tmp_path / "file"
+    path.write_bytes(gzip.compress(b"x"))
+    with opened(path) as file:
+        wrapper = ReadOnlyFileBasedBuffer(file)
+        assert wrapper.descriptor is None
+        assert not wrapper.reads_at_once
+
+
+def test_what_lies_in_memory_is_read_at_once():
+    wrapper = ReadOnlyFileBasedBuffer(io.BytesIO(b"x"))
+    assert wrapper.descriptor is None
+    assert wrapper.reads_at_once
 
 
 def test_get_never_reads_beyond_what_remains():

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import io
 import itertools
+import os
 import socket
 import struct
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -210,7 +210,7 @@ def test_moves_are_told_to_who_debugs(simulate: Simulate, caplog: pytest.LogCapt
 
 def test_new_channel_is_open_and_empty(simulate: Simulate) -> None:
     sim = simulate(hello)
-    before = time.time()
+    before = sim.clock()
     client = sim.connect()
     channel = sim.channel
     assert channel.connected
@@ -219,7 +219,7 @@ def test_new_channel_is_open_and_empty(simulate: Simulate) -> None:
     assert (channel.total_outbufs_len, list(channel.outbufs)) == (0, [])
     assert channel.sendbuf_len == 65536
     assert channel.sent_continue is False
-    assert before <= channel.creation_time <= time.time()
+    assert before <= channel.creation_time <= sim.clock()
     assert (channel.readable(), channel.writable()) == (True, False)
     assert channel.addr == ("127.0.0.1", 40000 + client.server_end.fd)
     assert channel.server is sim.server
@@ -272,23 +272,23 @@ def test_last_activity_is_the_time_of_the_last_byte(simulate: Simulate) -> None:
     sim = simulate(hello)
     client = sim.connect(get())
     channel = sim.channel
-    assert abs(time.time() - channel.last_activity) < 5
+    assert abs(sim.clock() - channel.last_activity) < 5
     sim.advance(50)
-    assert 45 < time.time() - channel.last_activity < 55
+    assert 45 < sim.clock() - channel.last_activity < 55
     client.send(b"G")
     sim.settle()
-    assert abs(time.time() - channel.last_activity) < 5
+    assert abs(sim.clock() - channel.last_activity) < 5
 
 
 def test_last_activity_can_be_set(simulate: Simulate) -> None:
     """By those who sweep by hand."""
     sim = simulate(hello)
     client = sim.connect()
-    sim.channel.last_activity = time.time() - 60
-    sim.server.maintenance(time.time() + 59)
+    sim.channel.last_activity = sim.clock() - 60
+    sim.server.maintenance(sim.clock() + 59)
     sim.settle()
     assert client.is_open
-    sim.server.maintenance(time.time() + 61)
+    sim.server.maintenance(sim.clock() + 61)
     sim.settle()
     assert client.ended
 
@@ -605,17 +605,20 @@ def test_socket_that_cannot_be_asked_for_unread_bytes_is_closed(simulate: Simula
 # -- files of the application's -------------------------------------------------------------------
 
 
-class BadFile(io.BytesIO):
-    """A file with an error in one of its methods, when the loop uses it."""
+class BadFile(ReadOnlyFileBasedBuffer):
+    """A wrapped file with an error in one of its methods, when the loop uses it."""
 
     read_error: Exception | None = None
     close_error: Exception | None = None
     is_prepared = False
 
-    def read(self, size: int | None = -1) -> bytes:
+    def __init__(self, data: bytes) -> None:
+        super().__init__(io.BytesIO(data))
+
+    def get(self, numbytes: int = -1, skip: bool = False) -> bytes:
         if self.read_error is not None and self.is_prepared:
             raise self.read_error
-        return super().read(size)
+        return super().get(numbytes, skip)
 
     def close(self) -> None:
         super().close()
@@ -623,10 +626,10 @@ class BadFile(io.BytesIO):
             raise self.close_error
 
 
-def sending(file: BadFile) -> Any:
+def sending(file: Any) -> Any:
     def application(environ: dict[str, Any], start_response: Any) -> Any:
         start_response("200 OK", [])
-        return environ["wsgi.file_wrapper"](file)
+        return file
 
     return application
 
@@ -654,14 +657,14 @@ def test_file_that_cannot_be_read_cuts_the_response(
         sim.settle()
         assert 1000 <= len(client.data) < 5000
         assert not client.is_open
-        assert file.closed
+        assert file.file.closed
         assert caplog.messages[-1] == "Unexpected exception when flushing"
 
 
 def test_file_that_shrank_cuts_the_response(simulate: Simulate) -> None:
     file = BadFile(b"x" * 5000)
     sim, client = half_sent(simulate, file)
-    file.truncate(2000)
+    file.file.truncate(2000)
     client.is_reading = True
     sim.settle()
     assert len(client.data) < 5000
@@ -743,6 +746,113 @@ def test_channel_serves_when_its_methods_are_called(
     assert channel.writable()
     channel.handle_write()
     assert client.recv(65536).endswith(b"\r\n\r\nhello")
+
+
+#: More than leaves together with the head.
+CONTENT = bytes(range(256)) * 1000
+
+
+@pytest.fixture
+def real_file(tmp_path: Any) -> Iterator[Any]:
+    path = tmp_path / "file"
+    path.write_bytes(CONTENT)
+    with path.open("r+b") as file:
+        yield file
+
+
+def send_file(by_hand: tuple[Any, StandInServer, socket.socket], file: Any) -> bytes:
+    """Have a channel send ``head`` and a file; return what its client gets."""
+    channel, _server, client = by_hand
+    wrapper = ReadOnlyFileBasedBuffer(file)
+    size = wrapper.prepare()
+    channel.writev_soon([b"head"])
+    channel.write_soon(wrapper)
+    received = b""
+    while channel.total_outbufs_len:
+        channel.handle_write()
+        received += client.recv(1 << 20)
+    while channel.connected and len(received) < 4 + size:
+        received += client.recv(1 << 20)
+    return received
+
+
+def test_kernel_sends_from_a_file_by_itself(
+    by_hand: tuple[Any, StandInServer, socket.socket],
+    real_file: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent = []
+    os_sendfile = os.sendfile
+
+    def watched(out: int, descriptor: int, position: int, count: int) -> int:
+        sent.append((descriptor == real_file.fileno(), position))
+        return os_sendfile(out, descriptor, position, count)
+
+    monkeypatch.setattr(os, "sendfile", watched)
+    real_file.read(10)
+    assert send_file(by_hand, real_file) == b"head" + CONTENT[10:]
+    assert all(is_file for is_file, _ in sent)
+    assert sent[0][1] == 10 + 64 * 1024  # What is before has left with the head.
+    assert real_file.closed
+
+
+@pytest.mark.parametrize("failure", [errno.EINVAL, errno.ENOSYS])
+def test_file_is_read_where_the_kernel_cannot_send_it(
+    by_hand: tuple[Any, StandInServer, socket.socket],
+    real_file: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: int,
+) -> None:
+    def unable(*args: Any) -> int:
+        raise OSError(failure, "no such call for this file")
+
+    monkeypatch.setattr(os, "sendfile", unable)
+    assert send_file(by_hand, real_file) == b"head" + CONTENT
+
+
+def test_file_is_read_where_the_system_has_no_such_call(
+    by_hand: tuple[Any, StandInServer, socket.socket],
+    real_file: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(os, "sendfile")
+    assert send_file(by_hand, real_file) == b"head" + CONTENT
+
+
+def test_kernel_that_is_full_is_asked_again_for_a_file(
+    by_hand: tuple[Any, StandInServer, socket.socket],
+    real_file: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = iter([BlockingIOError()])
+    os_sendfile = os.sendfile
+
+    def full_at_first(*args: Any) -> int:
+        for answer in answers:
+            raise answer
+        return os_sendfile(*args)
+
+    monkeypatch.setattr(os, "sendfile", full_at_first)
+    assert send_file(by_hand, real_file) == b"head" + CONTENT
+
+
+def test_file_that_ends_while_the_kernel_sends_it_cuts_the_response(
+    by_hand: tuple[Any, StandInServer, socket.socket],
+    real_file: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    os_sendfile = os.sendfile
+
+    def shrinking(*args: Any) -> int:
+        os.truncate(real_file.name, 100_000)
+        return os_sendfile(*args)
+
+    monkeypatch.setattr(os, "sendfile", shrinking)
+    assert len(send_file(by_hand, real_file)) <= 100_004
+    assert not by_hand[0].connected
+    assert "ended 156000 bytes early" in caplog.text
+    assert real_file.closed
 
 
 def test_many_parts_leave_by_one_call(

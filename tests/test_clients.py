@@ -77,12 +77,17 @@ class TestTheLimit:
 
 
 class TestLingering:
-    def test_is_for_a_hundred_at_once(self):
+    def test_is_for_a_hundred_at_once_and_then_the_longest_goes(self):
         clients = Clients()
-        clients.lingering_count = LINGERING_LIMIT - 1
-        assert clients.may_linger()
-        clients.lingering_count += 1
-        assert not clients.may_linger()
+        lingering = [Client() for _ in range(LINGERING_LIMIT)]
+        for client in lingering:
+            clients.linger(client)
+        assert {client.fate for client in lingering} == {None}
+        newcomer = Client()
+        clients.linger(newcomer)
+        assert [client.fate for client in lingering[:2]] == ["closed", None]
+        assert newcomer.fate is None
+        assert newcomer in clients.lingering
 
 
 class TestRoomForANewcomer:

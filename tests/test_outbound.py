@@ -284,6 +284,61 @@ class TestFiles:
         outbound.put(b"next")
         assert outbound.take_all() == b"next"
 
+    def test_leave_together_with_what_is_before_them(self, outbound):
+        outbound.put(b"head ")
+        outbound.append_file(prepared(b"file"))
+        assert outbound.take() == b"head file"
+        assert outbound.segments == ()
+
+    def test_leave_no_more_with_it_than_a_small_file_has(self, outbound):
+        outbound.put(b"head")
+        outbound.append_file(prepared(b"x" * 100_000))
+        assert len(outbound.take()) == 4 + 64 * 1024
+        assert outbound.take_all() == b"x" * (100_000 - 64 * 1024)
+
+    def test_wait_for_many_parts_before_them(self, outbound):
+        outbound.put(*[b"x"] * 64)
+        outbound.append_file(prepared(b"file"))
+        assert len(outbound.peek(1 << 20)) == 64
+
+    def test_with_a_descriptor_are_told_of_when_their_turn_comes(self, outbound, tmp_path):
+        (tmp_path / "file").write_bytes(b"0123456789")
+        file = ReadOnlyFileBasedBuffer((tmp_path / "file").open("rb"))
+        file.file.read(2)
+        file.prepare(5)
+        assert not outbound.had_files
+        outbound.put(b"head")
+        outbound.append_file(file)
+        assert outbound.had_files
+        assert outbound.file_at_front() is None
+        assert outbound.take(6) == b"head23"
+        assert outbound.file_at_front() == (file.file.fileno(), 4, 3)
+        assert outbound.take() == b"456"
+        assert outbound.file_at_front() is None
+        assert file.file.closed
+
+    def test_are_read_by_themselves_where_positions_cannot_be_given(
+        self, outbound, tmp_path, monkeypatch
+    ):
+        monkeypatch.setattr(outbound_module, "_has_pread", False)
+        (tmp_path / "file").write_bytes(b"0123456789")
+        file = ReadOnlyFileBasedBuffer((tmp_path / "file").open("rb"))
+        file.prepare()
+        outbound.append_file(file)
+        assert outbound.file_at_front() is None
+        assert outbound.take(4) + outbound.take() == b"0123456789"
+
+    def test_without_a_descriptor_are_not_told_of(self, outbound):
+        outbound.append_file(prepared(b"file"))
+        assert outbound.had_files
+        assert outbound.file_at_front() is None
+
+    def test_of_the_server_s_own_have_a_descriptor(self, outbound):
+        outbound.put(b"x" * 300)
+        outbound.take(100)
+        descriptor, position, size = outbound.file_at_front()
+        assert os.pread(descriptor, size, position) == b"x" * 200
+
     def test_that_cannot_be_skipped_are_an_error(self, outbound):
         class Stuck(io.BytesIO):
             stuck = False

@@ -9,7 +9,6 @@ import select
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -384,8 +383,8 @@ def test_upkeep_comes_round_at_its_interval(simulate: Simulate) -> None:
     server.readable()
     server.readable()
     assert len(rounds) == 1
-    assert 25 < server.next_channel_cleanup - time.time() <= 30
-    server.next_channel_cleanup = time.time() - 1
+    assert 25 < server.next_channel_cleanup - sim.clock() <= 30
+    server.next_channel_cleanup = sim.clock() - 1
     server.readable()
     assert len(rounds) == 2
 
@@ -394,11 +393,11 @@ def test_upkeep_asks_little_of_stand_ins_for_channels(simulate: Simulate) -> Non
     sim = simulate(hello)
     idle = SimpleNamespace(requests=[], last_activity=0.0, will_close=False)
     busy = SimpleNamespace(requests=[1], last_activity=0.0, will_close=False)
-    fresh = SimpleNamespace(requests=[], last_activity=time.time(), will_close=False)
+    fresh = SimpleNamespace(requests=[], last_activity=sim.clock(), will_close=False)
     sending = SimpleNamespace(requests=[], last_activity=0.0, will_close=False, total_outbufs_len=5)
     stand_ins = (idle, busy, fresh, sending)
     sim.server.active_channels.update(enumerate(stand_ins))
-    sim.server.maintenance(time.time())
+    sim.server.maintenance(sim.clock())
     assert [each.will_close for each in stand_ins] == [True, False, False, False]
     sim.server.maintenance(0)
     sim.server.active_channels.clear()

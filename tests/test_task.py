@@ -1081,18 +1081,40 @@ def wrap(file, block_size=32768):
 
 def test_a_file_is_handed_over_whole_and_closed_by_the_channel():
     """Proves R19."""
-    file = File(b"abcdef")
+    file = io.BytesIO(b"abcdef")
     file.seek(2)
     task = serve(respond(wrap(file)))
     ((head,), last), wrapper = task.channel.handed
     assert head.endswith(b"\r\n\r\n")
     assert last
     assert isinstance(wrapper, ReadOnlyFileBasedBuffer)
-    assert file.closings == 0
+    assert not file.closed
     response = Response(task)
     assert (response.headers["Content-Length"], response.body) == ("4", b"cdef")
     assert not task.close_on_finish
+    assert file.closed
+
+
+def test_a_file_whose_read_is_the_application_s_is_read_by_the_worker():
+    """It may be slow, and the loop has others to serve."""
+    file = File(b"abcdef")
+    task = serve(respond(wrap(file, block_size=4)))
+    assert [data for data, _ in task.channel.handed][1:] == [(b"ef",)]
+    response = Response(task)
+    assert (response.headers["Content-Length"], response.body) == ("6", b"abcdef")
+    assert not task.close_on_finish
     assert file.closings == 1
+
+
+def test_a_file_that_ends_before_its_measure_closes_the_connection():
+    class Shrinking(File):
+        def read(self, size=-1):
+            return super().read(min(size, 3)) if self.tell() < 3 else b""
+
+    task = serve(respond(wrap(Shrinking(b"abcdef"))))
+    assert Response(task).body == b"abc"
+    assert task.close_on_finish
+    assert task.logger.warnings == [(TOO_SHORT, 3, 6)]
 
 
 @pytest.mark.parametrize(("declared", "sent"), [("1", b"a"), ("6", b"abcdef"), ("16", b"abcdef")])
@@ -1204,7 +1226,7 @@ def test_a_file_that_the_channel_does_not_take_is_closed(failure):
         def write_soon(self, data):
             raise failure
 
-    file = File(b"abc")
+    file = io.BytesIO(b"abc")
     channel = Leaving()
     channel.adj.log_socket_errors = False
     task = make(respond(wrap(file)), channel)
@@ -1214,7 +1236,7 @@ def test_a_file_that_the_channel_does_not_take_is_closed(failure):
     else:
         with pytest.raises(RuntimeError, match="gone"):
             task.service()
-    assert file.closings == 1
+    assert file.closed
 
 
 # Events

@@ -17,10 +17,12 @@ Row 0: imports nothing of the package.
 
 from __future__ import annotations
 
+import os
+import stat
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from io import SEEK_CUR, SEEK_END, BytesIO
+from io import SEEK_CUR, SEEK_END, BufferedRandom, BufferedReader, BytesIO, FileIO
 from typing import IO, Any, Protocol
 
 __all__ = [
@@ -39,6 +41,9 @@ COPY_BYTES = 262144
 
 #: Bytes from which a plain ``bytes`` object is too dear to extend: every ``+`` copies it.
 STRBUF_LIMIT = 8192
+
+#: What ``NamedTemporaryFile`` returns: a wrapper of the file itself.
+_NAMED_FILE_CLASS = getattr(tempfile, "_TemporaryFileWrapper", None)
 
 
 class _HasFile(Protocol):
@@ -275,6 +280,27 @@ class ReadOnlyFileBasedBuffer(FileBasedBuffer):
                 self.remain = to_end if size is None else min(to_end, size)
         return self.remain
 
+    @property
+    def descriptor(self) -> int | None:
+        """The descriptor of a regular file whose bytes are exactly what is read.
+
+        ``None`` for every other object: one that has ``fileno`` but gives other bytes (a
+        decompressor, say), or that has none.
+        """
+        file = _unwrapped(self.file)
+        if file is None or file.closed:
+            return None
+        fd: int = file.fileno()
+        return fd if stat.S_ISREG(os.fstat(fd).st_mode) else None
+
+    @property
+    def reads_at_once(self) -> bool:
+        """Whether reading waits for nothing but the disk, so that the loop may do it.
+
+        What an object of the application's does in its ``read`` nobody knows.
+        """
+        return type(self.file) is BytesIO or self.descriptor is not None
+
     def get(self, numbytes: int = -1, skip: bool = False) -> bytes:
         """Return up to ``numbytes`` bytes, and never more than remain to be sent."""
         if numbytes < 0 or numbytes > self.remain:
@@ -443,6 +469,17 @@ def _is_seekable(fp: Any) -> bool:
     if hasattr(fp, "seekable"):
         return bool(fp.seekable())
     return hasattr(fp, "seek") and hasattr(fp, "tell")
+
+
+def _unwrapped(fp: Any) -> Any:
+    """Return the file of the standard library's that ``fp`` is, or ``None``."""
+    if type(fp) is _NAMED_FILE_CLASS:
+        fp = fp.file
+    if type(fp) in (BufferedReader, BufferedRandom):
+        # What it reads from may be anything; what it has buffered is of no concern, since
+        # its position is the application's.
+        return fp if type(fp.raw) is FileIO else None
+    return fp if type(fp) is FileIO else None
 
 
 def _measure(fp: Any) -> int | None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import enum
 import itertools
 import logging
+import os
 import socket
 import threading
 import time
@@ -63,6 +64,8 @@ __all__ = [
     "wasyncore",
 ]
 
+#: What the parser is given at once: what follows a request in it is copied.
+RECEIVE_BYTES = 64 * 1024
 #: What one connection may send in one turn of the loop before the others have theirs.
 FLUSH_BYTES = 1024 * 1024
 #: What is handed to the kernel at once.
@@ -72,8 +75,10 @@ SEND_BYTES = 256 * 1024
 BODY_RATE_GRACE_SECONDS = 30.0
 #: A reader without progress is cut after this long while a worker waits for it, seconds.
 SEND_TIMEOUT_WORKER_WAITS_SECONDS = 30.0
-#: How often the kernel is asked whether a reader progresses, in parts of its time-out.
+#: How often the kernel is asked whether a reader progresses: in parts of its time-out,
+#: and in seconds at the most.
 SEND_LOOK_PART = 0.25
+SEND_LOOK_SECONDS = 5.0
 #: How often a waiting worker's plight is looked at again, in seconds.
 WORKER_WAIT_LOOK_SECONDS = 1.0
 #: The end of a lingering close: without a byte for so long (seconds), or after so many.
@@ -154,6 +159,8 @@ class HTTPChannel(wasyncore.dispatcher):
     _is_blocked = False
     #: The client was seen to send no more.
     _peer_closed = False
+    #: Its end was read while requests wait: they run, but nothing is written for them.
+    has_left = False
     #: Closing needs care, because bytes of the client's lie unread or may come.
     _lingers = False
     #: The end is a reset, because what was sent is not whole.
@@ -213,7 +220,7 @@ class HTTPChannel(wasyncore.dispatcher):
         self.state = _OPEN
         self.phase = _IDLE
         now = self.event_loop.now
-        self.creation_time = time.time()
+        self.creation_time = self.event_loop.wall_clock()
         #: When the phase began, when it last saw a byte, and how many it saw.
         self._phase_since = now
         self._progress_at = now
@@ -321,11 +328,22 @@ class HTTPChannel(wasyncore.dispatcher):
             return
         if data:
             self._progress_at = self.event_loop.now
-            self._phase_bytes += len(data)
-            self.received(data)
+            for start in range(0, len(data), RECEIVE_BYTES):
+                self.received(data[start : start + RECEIVE_BYTES])
             self._advance()
-        else:
+        elif not self.has_left:
             self.connected = False
+
+    def handle_end_of_stream(self) -> None:
+        """Close; but requests that wait run first, though nobody reads their responses.
+
+        Met with look-ahead only: without it nothing is read while a request waits, and
+        whoever only ends its own side gets its response.
+        """
+        if not self.request_queue.requests:
+            self.handle_close()
+            return
+        self.has_left = self._peer_closed = self._input_ended = True
 
     def handle_write(self) -> None:
         """Send, and go on."""
@@ -464,6 +482,8 @@ class HTTPChannel(wasyncore.dispatcher):
         if self.state is _OPEN:
             if self.request_queue.is_ended:
                 self._move_to(_DRAINING, "a response ended the connection")
+            elif self.has_left and not self.request_queue.requests:
+                self._move_to(_DRAINING, "the client has left")
             else:
                 self._start_next()
         if self.state is _DRAINING and not self.outbound.pending:
@@ -553,7 +573,7 @@ class HTTPChannel(wasyncore.dispatcher):
             return
         budget = FLUSH_BYTES
         while outbound.pending and budget > 0:
-            sent = self._send_some()
+            sent = self._send_some(budget)
             if not sent:
                 self._is_blocked = self.state is not _CLOSED
                 return
@@ -561,11 +581,13 @@ class HTTPChannel(wasyncore.dispatcher):
         if outbound.pending and self.state is not _CLOSED:
             self._is_blocked = True  # Not the kernel: the others have their turn.
 
-    def _send_some(self) -> int:
+    def _send_some(self, budget: int) -> int:
         """Send the next bytes; return how many went."""
         try:
-            parts = self.outbound.peek(SEND_BYTES)
-            sent = self._send_parts(parts) if parts else 0
+            sent = self._send_file(budget) if self.outbound.had_files else None
+            if sent is None:
+                parts = self.outbound.peek(SEND_BYTES)
+                sent = self._send_parts(parts) if parts else 0
             passed, drained = self.outbound.advance(sent) if sent else ((), ())
         except OSError:
             self._log_socket_error()
@@ -588,6 +610,24 @@ class HTTPChannel(wasyncore.dispatcher):
             tcp.limit_unsent(self.socket)
             self._has_progressed()  # From here on it counts.
         return sent
+
+    def _send_file(self, limit: int) -> int | None:
+        """Have the kernel send from a file; return how much it took, None if it cannot."""
+        if not self._sends_plainly() or not hasattr(os, "sendfile"):
+            return None
+        extent = self.outbound.file_at_front()
+        if extent is None:
+            return None
+        descriptor, position, size = extent
+        try:
+            # Nothing sent is the file's end, which whoever reads it has the words for.
+            return os.sendfile(self.socket.fileno(), descriptor, position, min(size, limit)) or None
+        except BlockingIOError:
+            return 0
+        except OSError:
+            # The file's, the socket's, or a file system's that has no such call: reading
+            # and sending tell which.
+            return None
 
     def _send_parts(self, parts: list[bytes | memoryview]) -> int:
         if len(parts) == 1 and type(parts[0]) is bytes:
@@ -647,12 +687,12 @@ class HTTPChannel(wasyncore.dispatcher):
             return False
 
     def _begin_to_linger(self) -> bool:
-        if not getattr(self.adj, "linger_timeout", 30) or not self.clients.may_linger():
+        if not getattr(self.adj, "linger_timeout", 30):
             return False
         if not tcp.stop_sending(self.socket):
             return False
         self._move_to(_LINGERING, "the client may still be sending")
-        self.clients.lingering_count += 1
+        self.clients.linger(self)
         return True
 
     def _discard_input(self) -> None:
@@ -686,8 +726,7 @@ class HTTPChannel(wasyncore.dispatcher):
     def _close_now(self) -> None:
         if self.state is _CLOSED:
             return
-        if self.state is _LINGERING:
-            self.clients.lingering_count -= 1
+        self.clients.lingering.pop(self, None)
         if self._is_in_mid_response():
             tcp.reset_on_close(self.socket)
         self._move_to(_CLOSED, "closed")
@@ -783,11 +822,14 @@ class HTTPChannel(wasyncore.dispatcher):
         rate = getattr(self.adj, "body_min_rate", 240)
         if not rate:
             return inf
-        return self._phase_since + max(BODY_RATE_GRACE_SECONDS, self._phase_bytes / rate)
+        # The part that came with the head, or while the server was busy, counts too.
+        receiver = getattr(self.request, "body_rcv", None)
+        received = 0 if receiver is None else receiver.getbuf().__len__()
+        return self._phase_since + max(BODY_RATE_GRACE_SECONDS, received / rate)
 
     def _send_deadline(self) -> float:
         timeout = self._send_timeout()
-        look = timeout * SEND_LOOK_PART
+        look = min(timeout * SEND_LOOK_PART, SEND_LOOK_SECONDS)
         if self.outbound.worker_is_waiting:
             look = WORKER_WAIT_LOOK_SECONDS
         return min(self._progress_at + timeout, self.event_loop.now + look)
@@ -905,8 +947,7 @@ class HTTPChannel(wasyncore.dispatcher):
         Raises:
             ClientDisconnected: nobody reads any more.
         """
-        if not self.connected:
-            raise ClientDisconnected
+        self._check_reader()
         if isinstance(data, ReadOnlyFileBasedBuffer):
             size = data.__len__()
             self.outbound.append_file(data)
@@ -928,14 +969,17 @@ class HTTPChannel(wasyncore.dispatcher):
         Raises:
             ClientDisconnected: nobody reads any more.
         """
-        if not self.connected:
-            raise ClientDisconnected
+        self._check_reader()
         if type(self).write_soon is not HTTPChannel.write_soon or "write_soon" in self.__dict__:
             self.write_soon(b"".join(parts))
             return
         self.outbound.append(parts, sum(map(len, parts)), self.adj, not self._answers)
         if not last:
             self._report()
+
+    def _check_reader(self) -> None:
+        if not self.connected or self.has_left:
+            raise ClientDisconnected
 
     def check_client_disconnected(self) -> bool:
         """Say whether the client was seen to leave; ``waitress.client_disconnected``."""
@@ -1037,11 +1081,13 @@ class HTTPChannel(wasyncore.dispatcher):
     @property
     def last_activity(self) -> float:
         """Time (seconds since the epoch) of the last byte received or sent."""
-        return time.time() - (self.event_loop.clock() - self._progress_at)
+        loop = self.event_loop
+        return loop.wall_clock() - (loop.clock() - self._progress_at)
 
     @last_activity.setter
     def last_activity(self, value: float) -> None:
-        self._progress_at = self.event_loop.clock() - (time.time() - value)
+        loop = self.event_loop
+        self._progress_at = loop.clock() - (loop.wall_clock() - value)
 
     @property
     def total_outbufs_len(self) -> int:

@@ -23,7 +23,7 @@ CROWDED_PART = 0.9
 IDLE_SECONDS = 1.0
 #: A reader counts as stalled after this long without progress, in seconds.
 STALLED_SECONDS = 5.0
-#: Connections that linger after an error at once; further ones are closed at once.
+#: Connections that linger after an error at once; for one more, the oldest is closed.
 LINGERING_LIMIT = 100
 
 
@@ -65,7 +65,8 @@ class Clients:
 
     def __init__(self) -> None:
         self.channels: set[Any] = set()
-        self.lingering_count = 0
+        #: Those that wait for their client to see the end, the longest first.
+        self.lingering: dict[Any, None] = {}
         #: Connections allowed at once; set by the server when it begins to listen.
         self.limit: float = inf
         #: The limit that follows from what the system allows, once it was asked for.
@@ -112,9 +113,15 @@ class Clients:
             return ""
         return client_group(host)
 
-    def may_linger(self) -> bool:
-        """Whether one more connection may wait for its client to read an error."""
-        return self.lingering_count < LINGERING_LIMIT
+    def linger(self, channel: Any) -> None:
+        """Let a connection wait for its client to see the end.
+
+        Where there are too many, the one that has waited longest goes: its client has had
+        more time than any other to read its answer.
+        """
+        if len(self.lingering) >= LINGERING_LIMIT:
+            next(iter(self.lingering)).close()
+        self.lingering[channel] = None
 
     def make_room(self, now: float, head_age_limit: float) -> bool:
         """Close one connection in favour of a newcomer; say whether one could go.

@@ -154,11 +154,14 @@ class EventLoop:
         map: MutableMapping[int, Any] | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
         poller_factory: Callable[[Any], Poller] = best_poller,
         condition_factory: Callable[[Any], threading.Condition] = threading.Condition,
     ) -> None:
         self.map: MutableMapping[int, Any] = SocketMap() if map is None else map
         self.clock = clock
+        #: Seconds since the epoch, for the few attributes that are told so.
+        self.wall_clock = wall_clock
         #: The instant of the current pass, in seconds on the monotonic clock.
         self.now = clock()
         self.deadlines = Deadlines()
@@ -528,7 +531,7 @@ class EventLoop:
             current: Any = self.map.get(fd)
             if current is not obj:
                 self.note_change(fd)
-            elif fd in self._asked:
+            elif fd in self._asked and not hasattr(obj, "handle_events"):
                 asked = self._masks.get(fd) or self._always_ready.get(fd, 0)
                 dispatch(self.map, fd, obj, flags, asked)
             else:

@@ -8,6 +8,7 @@ Who calls::
 
     worker  append(parts), append_file(file)     may wait for room
     loop    append(parts)                        never waits (errors, 100 Continue)
+    loop    file_at_front()                      what the kernel may send by itself
     loop    peek(n), advance(n)                  what to send next; what was sent
     loop    close()                              nobody will read any more
 
@@ -21,6 +22,7 @@ Row 3: imports spool and, for its type, buffers.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -132,6 +134,10 @@ class _SpoolSegment:
         except OSError as error:
             raise FileFailedError(f"cannot read a temporary file: {error}") from error
 
+    def extent(self) -> tuple[int, int, int] | None:
+        """Return descriptor, position and size of what is unsent."""
+        return self.file.fileno(), self.start, self.end - self.start
+
     def advance(self, count: int) -> None:
         self.start += count
 
@@ -143,17 +149,32 @@ class _SpoolSegment:
 class _FileSegment:
     """A file of the application's, handed over to be sent and closed."""
 
-    __slots__ = ("file",)
+    __slots__ = ("_position", "file")
 
     def __init__(self, file: ReadOnlyFileBasedBuffer) -> None:
         self.file = file
+        #: Where the next octet stands; ``None`` where only the object itself can read.
+        self._position: int | None = None
+        if _has_pread and file.descriptor is not None:
+            self._position = file.file.tell()
 
     def __len__(self) -> int:
         return self.file.__len__()
 
+    def extent(self) -> tuple[int, int, int] | None:
+        """Return descriptor, position and size of what is unsent; ``None`` without one."""
+        if self._position is None:
+            return None
+        return self.file.file.fileno(), self._position, len(self)
+
     def peek(self, limit: int) -> list[bytes | memoryview]:
+        extent = self.extent()
         try:
-            data = self.file.get(limit)
+            if extent is None:
+                data = self.file.get(limit)
+            else:
+                descriptor, position, size = extent
+                data = os.pread(descriptor, min(limit, size), position)
         except OSError as error:
             raise FileFailedError(f"cannot read the file of wsgi.file_wrapper: {error}") from error
         if not data:
@@ -161,6 +182,10 @@ class _FileSegment:
         return [data]
 
     def advance(self, count: int) -> None:
+        if self._position is not None:
+            self._position += count
+            self.file.remain -= count
+            return
         try:
             self.file.skip(count)
         except OSError as error:
@@ -168,6 +193,13 @@ class _FileSegment:
 
     def close(self) -> None:
         self.file.close()
+
+
+_has_pread = hasattr(os, "pread")
+
+#: Octets of a file that leave together with the head before it: a small file is one
+#: segment with its head, and of a large one the kernel sends the rest by itself.
+_FILE_BEHIND_HEAD_BYTES = 64 * 1024
 
 
 def _tell_nobody() -> None:
@@ -212,6 +244,8 @@ class OutboundBuffer:
         self._room: threading.Condition | None = None
         self.worker_is_waiting = False
         self._wakes_at = 0
+        #: Whether there ever was a file, so that most connections are not asked for one.
+        self.had_files = False
         #: The segment whose file a worker writes to outside of the lock.
         self._being_spooled: _SpoolSegment | None = None
         #: What to tell when everything up to a position was sent; while somebody listens.
@@ -285,6 +319,7 @@ class OutboundBuffer:
             size = len(segment)
             if size:
                 self._segments.append(segment)
+                self.had_files = True
                 self.pending += size
                 self.appended_total += size
         if not size:
@@ -394,6 +429,7 @@ class OutboundBuffer:
                 segment.end += size
                 if is_new:
                     self._segments.append(segment)
+                    self.had_files = True
                 self.pending += size
                 self.appended_total += size
                 return
@@ -409,6 +445,17 @@ class OutboundBuffer:
 
     # -- sending: the loop -----------------------------------------------------------
 
+    def file_at_front(self) -> tuple[int, int, int] | None:
+        """Return the file that is to be sent next: descriptor, position, size in octets.
+
+        ``None`` when the next octets lie in memory, or in a file without a descriptor.
+        """
+        with self._lock:
+            segment = self._segments[0] if self._segments else None
+            if segment is None or isinstance(segment, _MemorySegment):
+                return None
+            return segment.extent()
+
     def peek(self, limit: int) -> list[bytes | memoryview]:
         """Return the next unsent octets, about ``limit`` at the most, without copying.
 
@@ -417,13 +464,19 @@ class OutboundBuffer:
         Raises:
             FileFailedError: a file cannot be read, or is shorter than it was.
         """
+        views: list[bytes | memoryview] = []
         with self._lock:
             if not self._segments:  # Closed from outside since the caller looked.
-                return []
+                return views
             segment = self._segments[0]
             if isinstance(segment, _MemorySegment):
-                return segment.peek(limit)
-        return segment.peek(limit)
+                views = segment.peek(limit)
+                limit = min(limit - len(segment), _FILE_BEHIND_HEAD_BYTES)
+                if limit <= 0 or len(views) == _MOST_PARTS or len(self._segments) == 1:
+                    return views
+                segment = self._segments[1]
+        # A file is read without the lock: no worker waits for the disk on our account.
+        return views + segment.peek(limit)
 
     def advance(self, count: int) -> tuple[list[Any], list[Any]]:
         """Drop ``count`` octets that were sent.

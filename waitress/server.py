@@ -370,7 +370,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
 
     def readable(self) -> bool:
         """Say whether connections are accepted now; do the upkeep when it is due."""
-        now = time.time()
+        now = wasyncore.event_loop_of(self._map).wall_clock()
         if now >= self.next_channel_cleanup:
             self.next_channel_cleanup = now + self.adj.cleanup_interval
             self.maintenance(now)

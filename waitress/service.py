@@ -32,6 +32,7 @@ class ServedChannel(Protocol):
     adj: Any
     connected: bool
     error_task_class: Any
+    has_left: bool
     logger: logging.Logger
     observer: Observer
     outbound: OutboundBuffer
@@ -108,7 +109,10 @@ def _answer(channel: ServedChannel, request: Any) -> bool:
         task.service()
     except ClientDisconnected:
         channel.logger.info(f"Client disconnected while serving {request.path}")
-        return False
+        _cut(channel, task)
+        # Whoever only ended its own side may still want the others done; nothing is
+        # written for them, so that no response can follow one that was cut.
+        return channel.has_left
     except BaseException:
         channel.logger.exception(f"Exception while serving {request.path}")
         if task is not None and task.wrote_header:

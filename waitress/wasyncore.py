@@ -494,11 +494,15 @@ class dispatcher:
         except OSError as error:
             if _code(error) not in _DISCONNECTED:
                 raise
-            data = b""
-        if not data:
             self.handle_close()
             return b""
+        if not data:
+            self.handle_end_of_stream()
         return data
+
+    def handle_end_of_stream(self) -> None:
+        """React to the peer's last byte having been read: by :meth:`handle_close`."""
+        self.handle_close()
 
     def close(self) -> None:
         """Leave the map and close the socket; repeatable."""

@@ -121,11 +121,14 @@ def test_half_close_is_a_disconnect_with_lookahead(simulate: Simulate) -> None:
     client = sim.connect(get())
     client.shutdown()
     sim.settle()
-    assert not sim.channels
     sim.dispatcher.resume("between")
+    sim.settle()
     assert application.saw == [True]
     assert application.closed == 1
     assert sim.dispatcher.served == 1
+    assert client.data.endswith(b"one")
+    assert client.ended
+    assert not sim.channels
 
 
 def test_write_to_a_client_that_left_raises_with_lookahead(simulate: Simulate) -> None:
@@ -150,20 +153,52 @@ def test_write_to_a_client_that_left_raises_with_lookahead(simulate: Simulate) -
     assert len(raised) == 1
 
 
-def test_request_of_a_client_that_left_is_not_run_with_lookahead(simulate: Simulate) -> None:
-    application = Never()
-    sim = simulate(
-        application,
-        channel_request_lookahead=1,
-    )
+def test_requests_of_a_client_that_left_are_run_with_lookahead(simulate: Simulate) -> None:
+    """Only a reset lets a queued request be dropped; for a half-close nothing is written."""
+    ran: list[str] = []
+    raised: list[str] = []
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        ran.append(environ["PATH_INFO"])
+        try:
+            start_response("200 OK", [])(b"x")
+        except ClientDisconnected:
+            raised.append(environ["PATH_INFO"])
+            raise
+        return []
+
+    sim = simulate(application, channel_request_lookahead=5)
     sim.dispatcher.is_held = True
-    client = sim.connect(get())
+    client = sim.connect(get("/1") + get("/2") + get("/3"))
     client.shutdown()
     sim.settle()
     sim.dispatcher.is_held = False
     sim.settle()
-    assert sim.dispatcher.served == 1
-    assert not application.was_run
+    assert ran == raised == ["/1", "/2", "/3"]
+    assert client.data == b""
+    assert client.ended
+    assert not sim.channels
+
+
+def test_response_of_a_client_that_left_is_cut_visibly_with_lookahead(
+    simulate: Simulate,
+) -> None:
+    """One that ends with the connection would look whole."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"one"
+        sim.dispatcher.pause("between")
+        yield b"two"
+
+    sim = simulate(application, channel_request_lookahead=1)
+    client = sim.connect(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n")
+    client.shutdown()
+    sim.settle()
+    sim.dispatcher.resume("between")
+    sim.settle()
+    assert client.was_reset
+    assert not sim.channels
 
 
 def test_client_that_is_there_is_not_reported_as_disconnected(simulate: Simulate) -> None:

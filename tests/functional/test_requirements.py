@@ -9,6 +9,7 @@ import ast
 import io
 import itertools
 import socket
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ import pytest
 import waitress
 from tests.compat.live import Running, mirror
 from tests.fakes import (
+    FakeClient,
     RecordingObserver,
     Simulation,
     chunks,
@@ -78,7 +80,73 @@ def test_r1_nothing_but_the_standard_library_is_imported() -> None:
                 assert name.partition(".")[0] in allowed, f"{source.name} imports {name}"
 
 
-def test_r2_an_application_is_a_callable_of_two_arguments(simulate: Simulate) -> None:
+#: Loads every module, serves what is sent to it, and prints what is loaded then.
+_SERVE_ALONE = """
+import pkgutil, socket, sys
+
+sys.path.insert(0, sys.argv[1])
+import waitress
+
+for module in pkgutil.iter_modules(waitress.__path__, "waitress."):
+    if not module.name.endswith(".__main__"):
+        __import__(module.name)
+
+def application(environ, start_response):
+    start_response("200 OK", [])
+    return [b"hello", environ["PATH_INFO"][5]]
+
+server = waitress.create_server(application, host="127.0.0.1", port=0)
+for data in sys.argv[2:]:
+    with socket.create_connection(("127.0.0.1", int(server.effective_port))) as client:
+        client.sendall(data.encode("ascii"))
+        client.setblocking(False)
+        received = None
+        while received != b"":
+            server.asyncore.loop(timeout=0.1, map=server._map, count=1)
+            try:
+                received = client.recv(65536)
+            except BlockingIOError:
+                continue
+            print(received.decode("ascii").partition("\\r")[0])
+print("loaded", *{name.partition(".")[0] for name in sys.modules})
+"""
+
+
+def test_r1_nothing_but_the_standard_library_is_loaded_when_requests_are_served() -> None:
+    """R1: nor in a way that the text does not show; no other package is within reach here."""
+    ways = (get("/", "Connection: close"), b"BAD\r\n\r\n")
+    told = subprocess.run(
+        [
+            *(sys.executable, "-I", "-S", "-c", _SERVE_ALONE),
+            str(Path(waitress.__file__).parent.parent),
+            *[way.decode("ascii") for way in ways],
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout.split("\n")
+    assert [line[9:12] for line in told if line.startswith("HTTP/")] == ["500", "400"]
+    (loaded,) = [line.split()[1:] for line in told if line.startswith("loaded ")]
+    assert set(loaded) <= sys.stdlib_module_names | {"waitress", "__main__"}
+
+
+def test_r1_the_distribution_requires_no_other() -> None:
+    """R1: nor is anything installed along with it."""
+    root = Path(__file__).parent.parent.parent
+    script = ast.parse((root / "setup.py").read_text(encoding="utf-8"))
+    (setup,) = [
+        node
+        for node in ast.walk(script)
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "setup"
+    ]
+    assert {keyword.arg for keyword in setup.keywords} & {"install_requires", "requires"} == set()
+    # Metadata in the other place would take precedence.
+    assert "[project]" not in (root / "pyproject.toml").read_text(encoding="utf-8").split("\n")
+
+
+@pytest.mark.parametrize("clears", [True, False])
+def test_r2_an_application_is_a_callable_of_two_arguments(clears: bool, simulate: Simulate) -> None:
     """R2: WSGI only: what is served is the application, and nothing beside it."""
     calls: list[tuple[Any, ...]] = []
 
@@ -86,12 +154,30 @@ def test_r2_an_application_is_a_callable_of_two_arguments(simulate: Simulate) ->
         calls.append(args)
         return hello(*args)
 
-    sim = simulate(application)
+    sim = simulate(application, clear_untrusted_proxy_headers=clears)
     for where in ("/", "/static/x.css", "/favicon.ico"):
         assert sim.connect(get(where)).response().body == b"hello"
     sim.connect(request("OPTIONS", "*"))
     assert [len(call) for call in calls] == [2, 2, 2, 2]
     assert [call[0]["wsgi.version"] for call in calls] == [(1, 0)] * 4
+
+
+@pytest.mark.parametrize(
+    "method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "X-OWN"]
+)
+def test_r2_every_method_is_the_applications_to_answer(method: str, simulate: Simulate) -> None:
+    """R2: the server gives no answer of its own to a good request, and changes none."""
+    asked: list[str] = []
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        asked.append(environ["REQUEST_METHOD"])
+        start_response("299 Own", [])
+        return [b"own"]
+
+    response = simulate(application).connect(request(method, "/")).response(method)
+    assert asked == [method]
+    assert response.status == 299
+    assert response.body == (b"" if method == "HEAD" else b"own")
 
 
 # -- R3 ---------------------------------------------------------------------------------------
@@ -235,6 +321,28 @@ def test_r6_scheme_and_prefix_may_be_set(simulate: Simulate) -> None:
     assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/app", "/x")
 
 
+@pytest.mark.parametrize("prefix", ["/app", "app", "/app/"])
+@pytest.mark.parametrize(
+    ("target", "below"),
+    [
+        ("/app/x/y", "/x/y"),
+        ("/app/", "/"),
+        ("/app", ""),
+        ("/application", "/application"),
+        ("/x/app/y", "/x/app/y"),
+        ("/", "/"),
+    ],
+)
+def test_r6_prefix_is_cut_off_in_whole_segments(
+    target: str, below: str, prefix: str, simulate: Simulate
+) -> None:
+    """R6: and a path that does not lie below it is left alone."""
+    application = Seen()
+    simulate(application, url_prefix=prefix).connect(get(target))
+    environ = application.environ
+    assert (environ["SCRIPT_NAME"], environ["PATH_INFO"]) == ("/app", below)
+
+
 # -- R7 ---------------------------------------------------------------------------------------
 
 
@@ -350,51 +458,154 @@ def test_r13_server_is_one_process_of_many_threads(simulate: Simulate) -> None:
 # -- R14, R15 ---------------------------------------------------------------------------------
 
 
+class Paths:
+    """An application that notes the paths that it is called for."""
+
+    def __init__(self) -> None:
+        self.called: list[str] = []
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        self.called.append(environ["PATH_INFO"])
+        return path(environ, start_response)
+
+
+CHUNKED = request("POST", "/", "Transfer-Encoding: chunked")
+BOUNDS = {
+    "max_request_header_size": 250,
+    "max_request_body_size": 1000,
+    "max_request_header_fields": 5,
+}
+
+
+def head_of(size: int) -> bytes:
+    """Return a request without a body that has so many bytes."""
+    return get("/", "X: " + "x" * (size - len(get("/", "X: "))))
+
+
+@pytest.mark.parametrize("size", [1, 11, 1 << 30])
 @pytest.mark.parametrize(
     ("data", "status"),
     [
         (b"GET / HTTP/1.1\r\nX: " + b"x" * 300, 431),
         (b"G" * 300, 431),
         (get("/" + "x" * 300), 431),
+        (head_of(250), 431),
+        (get("/", *["X: y"] * 5), 431),
         (request("POST", "/", "Content-Length: 1000"), 413),
-        (request("POST", "/", "Transfer-Encoding: chunked") + chunks(b"x" * 1000), 413),
-        (request("POST", "/", "Transfer-Encoding: chunked") + chunks(*[b"x"] * 500), 413),
+        (CHUNKED + chunks(b"x" * 1000), 413),
+        (CHUNKED + chunks(*[b"x"] * 500), 413),
+        (CHUNKED + b"3e8\r\n", 413),
+        (CHUNKED + b"1f4\r\n" + b"x" * 500 + b"\r\n1f4\r\n", 413),
+        (CHUNKED + b"0\r\nX: " + b"x" * 300, 431),
+        (CHUNKED + b"0\r\n" + b"X: y\r\n" * 6 + b"\r\n", 431),
     ],
 )
-def test_r14_sizes_are_bounded(data: bytes, status: int, simulate: Simulate) -> None:
-    """R14: total header and body sizes bounded."""
-    sim = simulate(hello, max_request_header_size=250, max_request_body_size=1000)
-    client = sim.connect(data)
+def test_r14_sizes_are_bounded(data: bytes, status: int, size: int, simulate: Simulate) -> None:
+    """R14: total header and body sizes bounded, however the bytes come."""
+    application = Paths()
+    sim = simulate(application, **BOUNDS)
+    client = sim.connect()
+    for start in range(0, len(data), size):
+        if client.is_open:
+            client.send(data[start : start + size])
+            sim.settle()
     assert client.response().status == status
     assert client.ended
+    assert application.called == []
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        head_of(249),
+        get("/", *["X: y"] * 4),
+        post("/", b"x" * 999),
+        CHUNKED + chunks(b"x" * 500, b"y" * 450),
+        CHUNKED + b"0\r\nX: " + b"x" * 200 + b"\r\n\r\n",
+    ],
+)
+def test_r14_what_stays_below_the_bounds_is_served(data: bytes, simulate: Simulate) -> None:
+    """R14: and what is served does not count against the next one."""
+    client = simulate(path, **BOUNDS).connect(data * 3)
+    assert [response.status for response in client.responses()] == [200] * 3
+    assert client.is_open
 
 
 @pytest.mark.parametrize(
     "body",
     [
-        b"x\r\n",
-        b"-1\r\n",
+        b"x\r\na\r\n0\r\n\r\n",
+        b"\r\n1\r\na\r\n0\r\n\r\n",
+        b"-1\r\na\r\n0\r\n\r\n",
+        b"+1\r\na\r\n0\r\n\r\n",
+        b"0x1\r\na\r\n0\r\n\r\n",
+        b"1_0\r\n" + b"a" * 16 + b"\r\n0\r\n\r\n",
+        b" 1\r\na\r\n0\r\n\r\n",
+        b"1 \r\na\r\n0\r\n\r\n",
+        b"1\na\r\n0\r\n\r\n",
         b"FFFFFFFFFFFFFFFFFFFF\r\n",
-        b"1\r\nab\r\n",
+        b"1\r\nab\r\n0\r\n\r\n",
+        b"1\r\nabc0\r\n\r\n",
+        b"1\r\na\n0\r\n\r\n",
         b"1\r\na\r\nz",
-        b"\r\n\r\n\r\n",
-        b"1;\x00\r\n",
+        b"1;\x00\r\na\r\n0\r\n\r\n",
+        b"1;a=\n\r\na\r\n0\r\n\r\n",
+        b"1;a=" + b"x" * 5000 + b"\r\na\r\n0\r\n\r\n",
         b"0\r\nbad trailer\r\n\r\n",
         b"0\r\nContent-Length: 5\r\n\r\n",
-        b";" * 10_000,
+        b"0\r\n X: y\r\n\r\n",
+        b"1;a=" + b";" * 10_000,
     ],
 )
 def test_r15_broken_chunks_hurt_nobody(
     body: bytes, simulate: Simulate, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """R15: broken chunked bodies never hurt the server."""
-    sim = simulate(hello)
-    head = request("POST", "/", "Transfer-Encoding: chunked")
-    client = sim.connect(head + body + b"\r\n")
+    """R15: broken chunked bodies never hurt the server: nothing runs, nothing is guessed."""
+    application = Paths()
+    sim = simulate(application)
+    client = sim.connect(CHUNKED + body + get("/smuggled") * 2)
     assert client.response().status in (400, 413, 431)
     assert client.ended
+    assert application.called == []
     assert caplog.records == []
-    assert sim.connect(get()).response().status == 200
+    assert sim.connect(get("/next")).response().status == 200
+
+
+def test_r15_nothing_is_a_request_behind_broken_chunks(simulate: Simulate) -> None:
+    """R15: not even while their refusal waits for its turn."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        sim.dispatcher.pause("application")
+        return hello(environ, start_response)
+
+    sim, observer = watched(simulate, application)
+    client = sim.connect(get("/a"))
+    for data in (CHUNKED + b"x\r\n", get("/smuggled")):
+        client.send(data)
+        sim.settle()
+    sim.dispatcher.resume("application")
+    sim.settle()
+    assert [response.status for response in client.responses()] == [200, 400]
+    assert client.ended
+    assert observer.names.count("created") == 2
+
+
+def test_r15_chunks_of_a_client_that_leaves_hurt_nobody(
+    simulate: Simulate, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R15: nothing is kept of a body that will never be whole."""
+    application = Paths()
+    sim = simulate(application, inbuf_overflow=100, spool_dir=str(tmp_path))
+    for leave in (FakeClient.close, FakeClient.reset, FakeClient.shutdown):
+        client = sim.connect(CHUNKED + b"1000\r\n" + b"x" * 500)
+        held = sim.channel.request.body_rcv.getbuf().getfile()
+        leave(client)
+        sim.settle()
+        assert sim.channels == []
+        assert client.server_end.is_closed
+        assert held.closed
+    assert application.called == []
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize("body", [b"5\r\nab", b"5", b"0\r\n", b"5\r\nabcde"])
@@ -426,6 +637,110 @@ def test_r16_every_request_has_its_response_in_order(
         b"/%d" % number for number in range(20)
     ]
     assert client.is_open
+
+
+def various(environ: dict[str, Any], start_response: Any) -> Any:
+    """Answer in the way that the path names."""
+    statuses = {"/204": "204 No Content", "/304": "304 Not Modified"}
+    if environ["PATH_INFO"] in statuses:
+        start_response(statuses[environ["PATH_INFO"]], [])
+        return [b"not to be sent"]
+    return (stream if environ["PATH_INFO"] == "/stream" else path)(environ, start_response)
+
+
+@pytest.mark.parametrize("lookahead", [0, 1, 5])
+@pytest.mark.parametrize("size", [1, 13, 1 << 30])
+def test_r16_requests_of_every_kind_keep_their_order_and_the_connection(
+    size: int, lookahead: int, simulate: Simulate
+) -> None:
+    """R16: whatever the framing of request and response."""
+    kinds = [
+        (get("/a"), 200, b"/a"),
+        (post("/b", b"body"), 200, b"/bbody"),
+        (request("POST", "/c", "Transfer-Encoding: chunked") + chunks(b"x", b"y"), 200, b"/cxy"),
+        (request("HEAD", "/head"), 200, b""),
+        (get("/204"), 204, b""),
+        (get("/304"), 304, b""),
+        (request("HEAD", "/stream"), 200, b""),
+        (b"\r\n" + get("/stream"), 200, b"/stream"),
+        (get("/old", "Connection: keep-alive", version="1.0"), 200, b"/old"),
+        (post("/empty", b""), 200, b"/empty"),
+        (get("/last"), 200, b"/last"),
+    ]
+    sim = simulate(various, channel_request_lookahead=lookahead)
+    client = sim.connect()
+    data = b"".join(data for data, _, _ in kinds)
+    for start in range(0, len(data), size):
+        client.send(data[start : start + size])
+        sim.settle()
+    methods = [data.split()[0].decode("ascii") for data, _, _ in kinds]
+    assert [(response.status, response.body) for response in client.responses(*methods)] == [
+        (status, body) for _, status, body in kinds
+    ]
+    assert client.is_open
+
+
+@pytest.mark.parametrize("lookahead", [0, 5])
+def test_r16_a_connection_is_served_by_one_worker_at_a_time(
+    lookahead: int, simulate: Simulate
+) -> None:
+    """R16: neither a request nor the refusal of one overtakes a request being served."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        sim.dispatcher.pause(environ["PATH_INFO"])
+        return path(environ, start_response)
+
+    sim = simulate(application, channel_request_lookahead=lookahead)
+    client = sim.connect(get("/a"))
+    for data in (get("/b"), b"BAD\r\n\r\n"):
+        client.send(data)
+        sim.settle()
+    assert sim.dispatcher.stops == ["/a"]
+    assert client.data == b""
+    sim.dispatcher.resume("/a")
+    sim.settle()
+    assert sim.dispatcher.stops == ["/b"]
+    assert client.response().body == b"/a"
+    sim.dispatcher.resume("/b")
+    sim.settle()
+    assert [response.status for response in client.responses()] == [200, 200, 400]
+    assert client.ended
+
+
+@pytest.mark.parametrize("overflow", [1_000_000, 1000])
+def test_r16_slow_reader_gets_every_byte_before_the_end(overflow: int, simulate: Simulate) -> None:
+    """R16: nothing lost or early where the bytes leave a few at a time."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [environ["PATH_INFO"].encode("ascii") * 1000, b"." * 1000]
+
+    sim = simulate(application, outbuf_overflow=overflow, channel_request_lookahead=5)
+    client = sim.knock(capacity=97)
+    client.is_reading = False
+    client.send(get("/a") + get("/b") + get("/c", "Connection: close"))
+    sim.settle()
+    assert len(client.sock.incoming.data) == 97
+    assert not client.server_end.is_closed
+    client.is_reading = True
+    sim.settle()
+    assert [response.body for response in client.responses()] == [
+        b"/" + name + (b"/" + name) * 999 + b"." * 1000 for name in (b"a", b"b", b"c")
+    ]
+    assert client.ended
+
+
+def test_r16_client_that_sends_no_more_gets_what_it_asked_for(simulate: Simulate) -> None:
+    """R16: a half-closed connection still waits for its responses."""
+    sim = simulate(stream)
+    client = sim.knock()
+    client.send(b"".join(get(f"/{number}") for number in range(5)))
+    client.shutdown()
+    sim.settle()
+    assert [response.body for response in client.responses()] == [
+        b"/%d" % number for number in range(5)
+    ]
+    assert client.ended
 
 
 # -- R17 --------------------------------------------------------------------------------------
@@ -513,6 +828,140 @@ def test_r19_unseekable_file_is_sent_in_blocks(simulate: Simulate) -> None:
     assert pipe.closed == 1
 
 
+class Counting(io.BytesIO):
+    """A file that counts how often it is closed, and the most that was read at once."""
+
+    times_closed = 0
+    most_read = 0
+
+    def read(self, size: int | None = -1) -> bytes:
+        data = super().read(size)
+        self.most_read = max(self.most_read, len(data))
+        return data
+
+    def close(self) -> None:
+        self.times_closed += 1
+        super().close()
+
+
+def sending(file: Any, *headers: tuple[str, str], status: str = "200 OK") -> Any:
+    """Return an application that answers with this file, from where it stands."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response(status, list(headers))
+        return environ["wsgi.file_wrapper"](file)
+
+    return application
+
+
+@pytest.fixture(params=["in memory", "on the disk", "of its own kind"])
+def make_file(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[bytes], Any]:
+    """Give a function that makes an open file with this content."""
+
+    def make(content: bytes) -> Any:
+        if request.param == "in memory":
+            return io.BytesIO(content)
+        if request.param == "of its own kind":
+            return Counting(content)
+        page = tmp_path / "page"
+        page.write_bytes(content)
+        return page.open("rb")
+
+    return make
+
+
+def test_r19_file_is_sent_from_where_it_stands(make_file: Any, simulate: Simulate) -> None:
+    """R19: what was read of it before is not sent."""
+    file = make_file(b"0123456789")
+    file.seek(4)
+    response = simulate(sending(file)).connect(get()).response()
+    assert response.headers["content-length"] == "6"
+    assert response.body == b"456789"
+    assert file.closed
+
+
+def test_r19_no_more_of_a_file_is_sent_than_was_promised(
+    make_file: Any, simulate: Simulate
+) -> None:
+    """R19: the application's Content-Length bounds what is sent (PEP 3333)."""
+    file = make_file(b"0123456789")
+    client = simulate(sending(file, ("Content-Length", "4"))).connect(get())
+    assert client.response().body == b"0123"
+    assert client.is_open
+    assert file.closed
+
+
+def test_r19_large_file_is_read_in_pieces(simulate: Simulate) -> None:
+    """R19: a file never stands in memory as a whole."""
+    file = Counting(b"x" * 3_000_000)
+    response = simulate(sending(file)).connect(get()).response()
+    assert len(response.body) == 3_000_000
+    assert file.most_read <= 1_000_000
+    assert file.times_closed == 1
+
+
+def test_r19_file_is_read_in_blocks_of_the_size_asked_for(simulate: Simulate) -> None:
+    """R19: where the server cannot measure it."""
+    blocks: list[int] = []
+
+    class Pipe:
+        def read(self, size: int) -> bytes:
+            blocks.append(size)
+            return b"x" * size if len(blocks) < 3 else b""
+
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return environ["wsgi.file_wrapper"](Pipe(), 7)
+
+    assert simulate(application).connect(get()).response().body == b"x" * 14
+    assert blocks == [7, 7, 7]
+
+
+@pytest.mark.parametrize("leave", [FakeClient.close, FakeClient.reset])
+@pytest.mark.parametrize("has_begun", [False, True])
+def test_r19_file_is_closed_when_the_client_leaves(
+    has_begun: bool, leave: Callable[[FakeClient], None], make_file: Any, simulate: Simulate
+) -> None:
+    """R19: in the middle of it, and before it was begun."""
+    file = make_file(b"x" * 100_000)
+
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        sim.dispatcher.pause("application")
+        return sending(file)(environ, start_response)
+
+    sim = simulate(application)
+    client = sim.knock(1000)
+    client.is_reading = False
+    client.send(get())
+    sim.settle()
+    if has_begun:
+        sim.dispatcher.resume("application")
+        sim.settle()
+        assert len(client.sock.incoming.data) == 1000
+    leave(client)
+    sim.settle()
+    if not has_begun:
+        sim.dispatcher.resume("application")
+        sim.settle()
+    assert sim.channels == []
+    assert file.closed
+
+
+@pytest.mark.parametrize(
+    ("method", "status"),
+    [("GET", "204 No Content"), ("GET", "304 Not Modified"), ("HEAD", "200 OK")],
+)
+def test_r19_file_is_closed_where_there_is_no_body(
+    method: str, status: str, make_file: Any, simulate: Simulate
+) -> None:
+    """R19: though nothing of it is sent."""
+    file = make_file(b"x" * 10)
+    client = simulate(sending(file, status=status)).connect(request(method, "/"))
+    assert client.response(method).body == b""
+    assert client.is_open
+    assert file.closed
+
+
 # -- R20 --------------------------------------------------------------------------------------
 
 
@@ -592,6 +1041,57 @@ def test_r21_headers_do_not_accumulate(simulate: Simulate) -> None:
     ]
     assert own == [["x-shared"], ["x-0"], ["x-shared"], ["x-1"]]
     assert shared == [("X-Shared", "1")]
+
+
+def test_r21_headers_of_an_answer_that_was_replaced_are_gone(simulate: Simulate) -> None:
+    """R21: nor from one call of start_response to the next."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("X-First", "1"), ("Content-Length", "100")])
+        try:
+            raise ValueError("changed its mind")
+        except ValueError:
+            start_response("404 Not Found", [("X-Second", "2")], sys.exc_info())
+        return [b"abc"]
+
+    response = simulate(application).connect(get()).response()
+    assert response.status == 404
+    assert "x-first" not in response.headers
+    assert response.headers["x-second"] == "2"
+    assert response.body == b"abc"
+
+
+def test_r21_headers_that_were_refused_are_gone(simulate: Simulate) -> None:
+    """R21: nor those of a call that failed."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        with pytest.raises(ValueError, match="carriage return"):
+            start_response("200 OK", [("X-First", "1"), ("X-Bad", "a\r\nb")])
+        start_response("404 Not Found", [("X-Second", "2")])
+        return [b"abc"]
+
+    response = simulate(application).connect(get()).response()
+    assert response.status == 404
+    assert {name for name in response.headers if name.startswith("x-")} == {"x-second"}
+
+
+def test_r21_headers_that_the_server_adds_do_not_reach_the_applications_list(
+    simulate: Simulate,
+) -> None:
+    """R21: not even where it has to add one because the application failed its promise."""
+    shared = [("Content-Length", "5")]
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", shared)
+        return [] if environ["PATH_INFO"] == "/short" else [b"whole"]
+
+    sim = simulate(application)
+    short = sim.connect(get("/short"))
+    assert b"Connection: close" in short.data
+    assert shared == [("Content-Length", "5")]
+    client = sim.connect(get())
+    assert "connection" not in client.response().headers
+    assert client.is_open
 
 
 # -- T1 ---------------------------------------------------------------------------------------
@@ -687,14 +1187,60 @@ def test_t2_idle_connections_cost_no_time(simulate: Simulate) -> None:
     assert client.is_open
 
 
-def test_t2_response_is_sent_without_asking_whether_it_can_be(simulate: Simulate) -> None:
+def calls_in_passes(sim: Simulation, client: FakeClient) -> int:
+    """Return how many calls of the package's code some passes with one busy client take."""
+    package = str(Path(waitress.__file__).parent)
+    calls = 0
+
+    def count(frame: Any, event: str, arg: Any) -> None:
+        nonlocal calls
+        if event in ("call", "c_call") and frame.f_code.co_filename.startswith(package):
+            calls += 1
+
+    before = sys.getprofile()
+    for _ in range(20):
+        sim.at(0.1, lambda: client.send(get()))
+        sys.setprofile(count)
+        try:
+            sim.turn(30)
+        finally:
+            sys.setprofile(before)
+        sim.settle()
+    return calls
+
+
+def test_t2_passes_cost_the_same_however_many_are_idle(simulate: Simulate) -> None:
+    """T2: no part of the loop goes through the connections, to ask or to look.
+
+    (It compares them with the map when it has waited for as long as it may, 30 seconds.)
+    """
+    costs = []
+    for idle in (1, 200):
+        sim = simulate(hello)
+        clients = [sim.connect() for _ in range(idle)]
+        busy = sim.connect()
+        sim.ask(busy, get())
+        costs.append(calls_in_passes(sim, busy))
+        assert len(busy.responses()) == 21
+        assert all(client.is_open for client in clients)
+    assert costs[0] == costs[1] > 0
+
+
+def test_t2_response_is_sent_without_asking_whether_it_can_be(
+    simulate: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """T2: a worker's bytes leave in the pass that hears of them, and with one wake-up."""
     sim = simulate(hello)
     clients = [sim.connect() for _ in range(5)]
     for client in clients:
         client.send(get())
     sim.turn()
+    pulls: list[str] = []
+    trigger = type(sim.server.trigger)
+    pull = trigger._physical_pull
+    monkeypatch.setattr(trigger, "_physical_pull", lambda self: (pulls.append("pull"), pull(self)))
     sim.dispatcher.run()
+    assert pulls == ["pull"]
     sim.turn()
     sim.network.let_clients_read()
     assert [client.response().body for client in clients] == [b"hello"] * 5
@@ -750,8 +1296,18 @@ def test_t4_close_in_the_middle_of_a_pipeline_is_its_end(
     bodies = [b"/a", b"/bbody", b"/cxy", b"/d"]
     head, blank, rest = requests[place].partition(b"\r\n\r\n")
     requests[place] = head + b"\r\nConnection: close" + blank + rest
-    client = simulate(path, channel_request_lookahead=lookahead).connect(b"".join(requests))
+    application = Paths()
+    sim = simulate(application, channel_request_lookahead=lookahead)
+    sim.server.observer = observer = RecordingObserver()
+    # One request at a time, so that the loop may do whatever it wants to do in between.
+    sim.dispatcher.is_held = True
+    client = sim.connect(b"".join(requests))
+    while sim.dispatcher.queue:
+        sim.dispatcher.run_next()
+        sim.settle()
     responses = client.responses()
+    assert application.called == ["/a", "/b", "/c", "/d"][: place + 1]
+    assert observer.names.count("created") == place + 1
     assert [response.body for response in responses] == bodies[: place + 1]
     assert ["connection" in response.headers for response in responses] == [
         *[False] * place,
@@ -811,6 +1367,20 @@ def test_t6_head_leaves_with_the_first_block(simulate: Simulate) -> None:
     assert b"\r\n\r\n1\r\n/" in client.server_end.sends[0]
 
 
+def test_t6_head_leaves_with_a_small_file(simulate: Simulate, tmp_path: Any) -> None:
+    """T6: also where the body is a file."""
+    path = tmp_path / "page"
+    path.write_bytes(b"a page")
+
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return environ["wsgi.file_wrapper"](path.open("rb"))
+
+    client = simulate(application).connect(get())
+    assert len(client.server_end.sends) == 1
+    assert client.response().body == b"a page"
+
+
 def test_t6_refusal_leaves_in_one_piece(simulate: Simulate) -> None:
     """T6: and for what the loop answers by itself."""
     client = simulate(hello).connect(b"BAD\r\n\r\n")
@@ -844,3 +1414,95 @@ def test_t7_life_of_requests_is_told(simulate: Simulate) -> None:
         (first, first + 1),
         (first + 2, first + 3),
     ]
+
+
+def watched(simulate: Simulate, application: Any) -> tuple[Simulation, RecordingObserver]:
+    """Return a server, and who is told of what happens there."""
+    sim = simulate(application, channel_request_lookahead=5)
+    sim.server.observer = observer = RecordingObserver()
+    return sim, observer
+
+
+def of_each_request(observer: RecordingObserver) -> list[list[str]]:
+    """Return the events of each request, in the order of the requests' numbers."""
+    events: dict[int, list[str]] = {}
+    for name, what in observer.events:
+        for number in what if isinstance(what, tuple) else [what]:
+            if number is not None:
+                events.setdefault(number, []).append(name)
+    return [events[number] for number in sorted(events)]
+
+
+def test_t7_request_that_never_starts_is_told_as_cancelled(simulate: Simulate) -> None:
+    """T7: the one before it broke its promise, so that the connection had to end."""
+    sim, observer = watched(simulate, returning([b"abc"], ("Content-Length", "5")))
+    client = sim.connect(get() * 2)
+    client.close()
+    sim.settle()
+    first, second = of_each_request(observer)
+    assert first[-2:] == ["serviced", "finished"]
+    assert second == ["created", "queued", "cancelled"]
+    assert observer.names[-1] == "channel closed"
+    assert observer.names.index("serviced") < observer.names.index("cancelled")
+
+
+def test_t7_refused_request_is_told_as_refused(simulate: Simulate) -> None:
+    """T7: the loop answers it, and no application has to do with it."""
+    sim, observer = watched(simulate, hello)
+    sim.connect(b"BAD\r\n\r\n")
+    (events,) = of_each_request(observer)
+    assert events == ["created", "queued", "refused", "started", "serviced", "finished"]
+
+
+def test_t7_request_is_finished_with_its_last_byte(simulate: Simulate) -> None:
+    """T7: not when it was serviced, and not when its first bytes left."""
+    sim, observer = watched(simulate, returning([b"x" * 5000]))
+    client = sim.knock(1000)
+    client.is_reading = False
+    client.send(get() * 2)
+    sim.settle()
+    assert observer.names.count("serviced") == 2
+    assert "finished" not in observer.names
+    while len(client.data) + 1000 < 5000:
+        client.read(1000)
+        sim.settle()
+    assert "finished" not in observer.names
+    client.is_reading = True
+    sim.settle()
+    assert observer.names.count("finished") == 2
+
+
+def test_t7_request_is_finished_at_once_when_its_bytes_left_before_it_was(
+    simulate: Simulate,
+) -> None:
+    """T7: an application may have more to do than to write its response."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [("Content-Length", "3")])(b"abc")
+        sim.dispatcher.pause("written")
+        return []
+
+    sim, observer = watched(simulate, application)
+    client = sim.connect(get())
+    assert client.response().body == b"abc"
+    assert observer.names[-1] == "response started"
+    sim.dispatcher.resume("written")
+    sim.settle()
+    assert observer.names[-3:] == ["application finished", "serviced", "finished"]
+
+
+def test_t7_application_is_finished_when_its_iterable_is_closed(simulate: Simulate) -> None:
+    """T7: what it does there is its own time, too."""
+    seen: list[str] = []
+
+    class Last:
+        def __iter__(self) -> Iterator[bytes]:
+            return iter((b"a", b"b"))
+
+        def close(self) -> None:
+            seen.append(observer.names[-1])
+
+    sim, observer = watched(simulate, returning(Last()))
+    sim.connect(get())
+    assert seen == ["response started"]
+    assert observer.names.count("application finished") == 1

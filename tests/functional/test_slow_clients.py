@@ -100,7 +100,7 @@ def test_idle_time_out_can_be_switched_off(simulate: Simulate) -> None:
     sim = simulate(hello, channel_timeout=0)
     client = sim.connect(get())
     sim.advance(3600)
-    sim.server.maintenance(time.time() + 3600)
+    sim.server.maintenance(sim.clock() + 3600)
     sim.settle()
     assert client.is_open
 
@@ -108,10 +108,10 @@ def test_idle_time_out_can_be_switched_off(simulate: Simulate) -> None:
 def test_sweep_by_hand_closes_idle_connections(simulate: Simulate) -> None:
     sim = simulate(hello)
     client = sim.connect(get())
-    sim.server.maintenance(time.time())
+    sim.server.maintenance(sim.clock())
     sim.settle()
     assert client.is_open
-    sim.server.maintenance(time.time() + 121)
+    sim.server.maintenance(sim.clock() + 121)
     sim.settle()
     assert client.ended
 
@@ -227,6 +227,15 @@ def test_body_that_pauses_after_a_good_start_is_not_cut(simulate: Simulate) -> N
     assert client.response().status == 200
 
 
+def test_body_that_came_with_its_head_counts_for_its_rate(simulate: Simulate) -> None:
+    sim = simulate(hello)
+    client = sim.connect(request("POST", "/", "Content-Length: 100001") + b"x" * 100_000)
+    sim.advance(55)
+    client.send(b"x")
+    sim.settle()
+    assert client.response().status == 200
+
+
 def test_body_may_take_for_ever_where_the_settings_allow_it(simulate: Simulate) -> None:
     sim = simulate(path, body_timeout=0, body_min_rate=0)
     client = sim.connect(request("POST", "/", "Content-Length: 10"))
@@ -332,6 +341,16 @@ def test_player_that_pauses_and_reads_on_gets_everything(simulate: Simulate) -> 
     client.is_reading = True
     sim.settle()
     assert len(client.response().body) == 50_000
+
+
+def test_stalled_reader_is_cut_soon_after_its_time(simulate: Simulate) -> None:
+    """However long it has, the kernel is asked every few seconds."""
+    sim = simulate(large(50_000), send_timeout=600)
+    stalled(sim)
+    sim.advance(599)
+    assert sim.channels
+    sim.advance(12)
+    assert not sim.channels
 
 
 def test_stalled_reader_is_kept_where_the_settings_allow_it(simulate: Simulate) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from tests.simulation.workers import Lock
 from waitress import channel as production
 from waitress.channel import ChannelState, HTTPChannel, Phase
+from waitress.clients import LINGERING_LIMIT
 from waitress.deadlines import BUCKET_SECONDS
 from waitress.pollers import READ, WRITE
 
@@ -42,7 +43,7 @@ class SimulatedChannel(HTTPChannel):
         self.total_at_close = 0
         #: How long it lingered, and whether it was one too many to do so.
         self.lingered_from: float | None = None
-        self.was_refused_to_linger = False
+        self.lingered_no_longer = False
         self.accepted_at = run.network.now
         self.kernel = sock
         super().__init__(server, sock, addr, adj, map)
@@ -116,8 +117,9 @@ class SimulatedChannel(HTTPChannel):
     def _close_now(self) -> None:
         was_closed = self.state is ChannelState.CLOSED
         if not was_closed:
-            self.was_refused_to_linger = (
-                self.lingered_from is None and not self.clients.may_linger()
+            self.lingered_no_longer = (
+                self.state is ChannelState.LINGERING
+                and len(self.clients.lingering) >= LINGERING_LIMIT
             )
             sock = self.kernel
             self.unread_at_close = bytes(sock.up.arrived)

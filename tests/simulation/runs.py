@@ -274,6 +274,7 @@ class Run:
         event_loop = self.event_loop = EventLoop(
             {} if rng.random() < 0.05 else SocketMap(),
             clock=network.clock,
+            wall_clock=network.clock,
             poller_factory=self._make_poller,
             condition_factory=self.scheduler.condition,
         )
@@ -514,7 +515,7 @@ class Run:
             "channels": dict(this.active_channels),
             "clients": set(this.clients.channels),
             "counts by address": dict(this.clients._counts),
-            "lingering": this.clients.lingering_count,
+            "lingering": dict(this.clients.lingering),
             "spooled bytes": this.spool.used,
             "waiters for the spool": set(this.spool._waiters),
             "deadlines": len(self.event_loop.deadlines),
@@ -732,7 +733,7 @@ class _Judgement:
         longest = min(self.run.settings["linger_timeout"], LINGER_SILENCE_SECONDS)
         if "connection_limit" in self.run.settings:
             longest = min(longest, IDLE_SECONDS)  # A newcomer may have taken its place.
-        if client.was_reset and (channel.lingered >= longest or channel.was_refused_to_linger):
+        if client.was_reset and (channel.lingered >= longest or channel.lingered_no_longer):
             return "it lingered as long as it may"
         if "evicted" in verdicts:
             return "evicted at once"
