@@ -71,6 +71,29 @@ class TestTheTurn:
         assert queue.waiting_error() is REFUSED
 
 
+class TestIdleness:
+    def test_is_that_nothing_waits_and_something_may_come(self):
+        assert queue_of().is_idle()
+
+    def test_is_not_while_a_request_waits(self):
+        assert not queue_of(A).is_idle()
+        assert not queue_of(REFUSED).is_idle()
+
+    def test_is_not_while_a_worker_has_the_turn(self):
+        queue = queue_of(A)
+        queue.claim()
+        queue.head()
+        queue.replace([])
+        assert not queue.is_idle()
+        queue.finish(True)
+        assert queue.is_idle()
+
+    def test_is_not_behind_the_end(self):
+        queue = queue_of()
+        queue.close()
+        assert not queue.is_idle()
+
+
 class TestARefusedRequest:
     def test_waits_for_the_loop_when_it_is_the_first(self):
         assert queue_of(REFUSED).waiting_error() is REFUSED
@@ -153,6 +176,16 @@ class TestAListPutInFromOutside:
             assert not queue.claim()
             assert queue.waiting_error() is None
 
+    def test_after_the_end_gives_no_turn_to_the_worker_that_comes_back(self):
+        queue = queue_of(A)
+        queue.claim()
+        queue.head()
+        queue.close()
+        queue.replace([B])
+        assert queue.finish(True) == (False, [])
+        assert not queue.in_service
+        assert queue.requests == [B]
+
     def test_takes_the_place_of_the_queue(self):
         queue = queue_of(A)
         queue.replace([B])
@@ -195,6 +228,47 @@ def test_a_worker_that_is_done_keeps_nothing_alive():
     queue.head()
     queue.finish(True)
     assert A not in vars(queue).values()
+
+
+class EnteredError(Exception):
+    pass
+
+
+class ClosedLock:
+    def __enter__(self):
+        raise EnteredError
+
+    def __exit__(self, *args):
+        raise AssertionError("never entered")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda queue: queue.is_idle(),
+        lambda queue: queue.append(C),
+        lambda queue: queue.claim(),
+        lambda queue: queue.release(),
+        lambda queue: queue.waiting_error(),
+        lambda queue: queue.head(),
+        lambda queue: queue.finish(True),
+        lambda queue: queue.finish(False),
+        lambda queue: queue.close(),
+        lambda queue: queue.replace([C]),
+    ],
+)
+@pytest.mark.parametrize("has_turn", [False, True])
+def test_nothing_is_decided_before_the_lock_is_taken(has_turn, call):
+    """The windows are too narrow for threads to meet in them whenever a test would."""
+    queue = queue_of(A, B)
+    if has_turn:
+        queue.claim()
+        queue.head()
+    queue.lock = ClosedLock()
+    before = {**vars(queue), "requests": list(queue.requests)}
+    with pytest.raises(EnteredError):
+        call(queue)
+    assert {**vars(queue), "requests": list(queue.requests)} == before
 
 
 @pytest.mark.stress

@@ -22,6 +22,7 @@ from tests.functional.applications import hello
 from waitress import create_server, wasyncore
 from waitress import server as server_module
 from waitress.adjustments import Adjustments
+from waitress.channel import HTTPChannel
 from waitress.eventloop import EventLoop, SocketMap
 from waitress.server import (
     BaseWSGIServer,
@@ -421,6 +422,23 @@ def test_settings_object_may_have_the_old_names_only(simulate: Simulate) -> None
     assert late in sim.network.clients
 
 
+def test_channel_that_fails_after_it_was_made_leaves_nothing(
+    simulate: Simulate, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Failing(HTTPChannel):
+        def __init__(self, *args: Any, **kw: Any) -> None:
+            super().__init__(*args, **kw)
+            raise LookupError("on purpose")
+
+    sim = simulate(hello)
+    sim.server.channel_class = Failing
+    client = sim.connect()
+    assert client.ended
+    assert caplog.messages[0].startswith("Cannot serve the connection from ")
+    assert not sim.server.clients.channels
+    assert not sim.server.active_channels
+
+
 # -- the connection limit that nobody set ---------------------------------------------------------
 
 
@@ -448,7 +466,7 @@ def test_limit_that_nobody_set_is_a_thousand_where_descriptors_are_many(
     sim = simulate(hello)
     sim.connect()
     assert sim.server.clients.limit == 1000
-    assert caplog.messages == []
+    assert caplog.messages == ["connection limit is 1000"]
 
 
 @pytest.mark.parametrize("soft", [None, "infinite", 1])

@@ -233,9 +233,10 @@ class TestThunks:
         pulled.handle_read_event()
         assert ran == [1]
 
-    def test_that_raise_are_reported_and_the_rest_runs(self, pulled, socket_map):
+    @pytest.mark.parametrize("error", [LookupError, GeneratorExit])
+    def test_that_raise_are_reported_and_the_rest_runs(self, pulled, socket_map, error):
         def broken():
-            raise LookupError("nothing there")
+            raise error("nothing there")
 
         ran, logged = [], []
         pulled.log_info = logged.append
@@ -245,7 +246,7 @@ class TestThunks:
         assert ran == [1]
         assert len(logged) == 1
         assert logged[0].startswith(
-            "exception in trigger thunk: (<class 'LookupError'>:nothing there ["
+            f"exception in trigger thunk: (<class '{error.__name__}'>:nothing there ["
         )
         assert pulled.thunks == []
 

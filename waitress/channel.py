@@ -670,6 +670,9 @@ class HTTPChannel(wasyncore.dispatcher):
             tcp.reset_on_close(self.socket)
         elif self._has_unread_input() and self._begin_to_linger():
             return
+        else:
+            # Closing alone ends nothing while a child of the application's has the socket.
+            tcp.stop_sending(self.socket)
         self._close_now()
 
     def _has_unread_input(self) -> bool:

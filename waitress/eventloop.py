@@ -51,8 +51,12 @@ __all__ = [
 #: map or to a socket behind the loop's back is noticed after a wait at the latest.
 LONGEST_WAIT = 30.0
 #: The longest wait, in seconds, when the triggers are closed but connections are not yet:
-#: workers still finish responses, and nothing can end the wait for them.
+#: workers still finish responses, and nothing can end the wait for them. So a server that
+#: was closed looks round 20 times a second until its last connection has ended.
 UNWAKEABLE_WAIT = 0.05
+
+#: Sockets that are looked at in one audit, of which there is one per longest wait.
+AUDIT_SOCKETS = 500
 
 #: A longer wait than a day is not asked of the system, which may not be able to count it.
 _MOST_SECONDS = 86400.0
@@ -182,7 +186,10 @@ class EventLoop:
         #: Descriptors whose registration ended since the last wait: what that wait told
         #: of them is not for who stands there now.
         self._outdated: set[int] = set()
+        self._wait_no = 0
         self._audited_at = -inf
+        #: Descriptors that the audit has yet to come to in its round.
+        self._to_audit: list[int] = []
         self._starting: deque[Any] = deque()
         self._in_pass = False
         self._thread_id: int | None = None
@@ -354,7 +361,8 @@ class EventLoop:
     def _make_poller(self, select: Any) -> None:
         self._poller = self._poller_factory(select)
         self._select = select
-        self._audited_at = -inf  # Whoever is in the map is registered by the audit.
+        self._audited_at = -inf
+        self._compare()
 
     def _release_poller(self) -> None:
         registrations: tuple[dict[int, Any], ...]
@@ -368,7 +376,7 @@ class EventLoop:
     # -- reconcile
 
     def _reconcile(self, timeout: float) -> None:
-        """Follow the map's changes; compare in full once per ``timeout``."""
+        """Follow the map's changes; compare what tells of none once per ``timeout``."""
         while self._left:
             fd = self._left.pop()
             self._unwatch(fd)
@@ -384,11 +392,17 @@ class EventLoop:
             self._audit()
 
     def _audit(self) -> None:
-        """Find what was done to the map and to sockets behind the loop's back."""
-        self._compare()
-        self._close_vanished(
-            (fd, obj) for fd, obj in list(self._watched.items()) if _socket_was_closed(fd, obj)
-        )
+        """Find what was done to the map and to sockets behind the loop's back.
+
+        Of many thousands of sockets a part each time: what does nothing shall cost nothing.
+        """
+        if not isinstance(self.map, SocketMap):
+            self._compare()
+        if not self._to_audit:
+            self._to_audit = list(self._watched)
+        batch, self._to_audit = self._to_audit[:AUDIT_SOCKETS], self._to_audit[AUDIT_SOCKETS:]
+        found = [(fd, self._watched[fd]) for fd in batch if fd in self._watched]
+        self._close_vanished(each for each in found if _socket_was_closed(*each))
         for fd in self._asked:
             # The same stranger may stand there with another socket of the same number.
             if self._masks.get(fd, 0):
@@ -497,6 +511,7 @@ class EventLoop:
         if self.ready or self._starting or any(self._always_ready.values()):
             timeout = 0
         self._outdated.clear()
+        self._wait_no += 1
         try:
             events = poller.poll(timeout)
         except InterruptedError:
@@ -519,7 +534,10 @@ class EventLoop:
     # -- act
 
     def _handle_events(self, events: list[tuple[int, int]], dispatch: Dispatch) -> None:
+        wait_no = self._wait_no
         for fd, flags in events:
+            if self._wait_no != wait_no:
+                return  # A handler ran the loop: these are old, and told again if still so.
             if fd in self._outdated:
                 continue
             obj = self._watched.get(fd)

@@ -201,7 +201,8 @@ class HTTPRequestParser:
     content_length: int = 0
     #: Takes the body; None if there is none.
     body_rcv: Any = None
-    #: What to answer instead of running the request.
+    #: What to answer instead of running the request; set here in the state FAILED, and by
+    #: the channel for what only it can refuse.
     error: Error | None = None
 
     #: Number of the request, for whoever watches; given by the channel.

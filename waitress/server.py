@@ -464,6 +464,10 @@ class BaseWSGIServer(wasyncore.dispatcher):
         except Exception:
             # One connection less; the listener goes on.
             self.logger.exception(f"Cannot serve the connection from {addr}")
+            # A subclass may fail after its channel has entered the tables.
+            failed = self.active_channels.get(conn.fileno())
+            if failed is not None and failed.socket is conn:
+                failed.close()
             conn.close()
         return True
 
@@ -519,12 +523,13 @@ class BaseWSGIServer(wasyncore.dispatcher):
         derived = self.clients.derived_limit
         if derived is None:
             derived = self.clients.derived_limit = _derived_connection_limit(int(limit))
-            logger.debug("connection limit is %d", derived)
+            reason = ""
             if derived < limit:
-                self.logger.info(
-                    f"connection limit is {derived}: the system allows no more "
-                    "descriptors; raise its limit, or set connection_limit"
+                reason = (
+                    ": the system allows no more descriptors; raise its limit, or set "
+                    "connection_limit"
                 )
+            self.logger.info(f"connection limit is {derived}{reason}")
         return derived
 
     # -- running -----------------------------------------------------------------------

@@ -9,6 +9,7 @@ Row 0: imports nothing of the package.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import struct
 from typing import Any
@@ -22,6 +23,9 @@ else:
     _unsent_request = getattr(termios, "TIOCOUTQ", None)
 
 __all__ = ["limit_unsent", "reset_on_close", "stop_sending", "unacknowledged_bytes"]
+
+#: The two members of ``struct linger``: on, and for how long; Windows has short ones.
+_LINGER_FOR_NO_TIME = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
 #: How many unsent bytes the kernel may hold of a connection that has proved slow. What
 #: it holds it cannot give back, and the server cannot tell a reader that progresses from
@@ -60,4 +64,4 @@ def stop_sending(sock: Any) -> bool:
 def reset_on_close(sock: Any) -> None:
     """Make the next ``close()`` of the socket a reset, which no peer takes for an end."""
     with contextlib.suppress(OSError, AttributeError):
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_FOR_NO_TIME)

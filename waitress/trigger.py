@@ -138,7 +138,9 @@ class _triggerbase:
                 thunk = self.thunks.pop(0)
             try:
                 thunk()
-            except Exception:  # noqa: BLE001 - outside code: anything
+            except (wasyncore.ExitNow, KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # noqa: BLE001 - outside code: anything
                 _, kind, value, info = wasyncore.compact_traceback()
                 self.log_info(  # type: ignore[attr-defined]
                     f"exception in trigger thunk: ({kind}:{value} {info})"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -429,6 +430,24 @@ def test_upload_of_many_megabytes_gets_to_read_its_refusal(serve: Serve) -> None
             wire.sock.shutdown(socket.SHUT_WR)
             assert wire.read_answer().status == 413
             assert wire.read_to_end() == b""
+
+
+def test_end_is_seen_though_a_child_of_the_application_holds_the_socket(serve: Serve) -> None:
+    """Whoever forks in mid-request leaves a copy of every descriptor in the child."""
+    copies: list[int] = []
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        (channel,) = running.server.active_channels.values()
+        copies.append(os.dup(channel.socket.fileno()))
+        return hello(environ, start_response)
+
+    running = serve(application)
+    try:
+        with running.connect() as wire:
+            wire.send(get("/", "Connection: close"))
+            assert wire.read_to_end().endswith(b"hello")
+    finally:
+        os.close(copies[0])
 
 
 def test_half_close_is_answered_on_a_real_socket(serve: Serve) -> None:

@@ -1,0 +1,218 @@
+"""The benchmarks' own parts that measure nothing: arithmetic, tables, what wrk is told."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import applications, load, report
+from benchmarks.__main__ import main
+from benchmarks.errors import RowError
+from benchmarks.results import MEASURES, Results, Sample, Target
+from benchmarks.rows import ROWS
+from benchmarks.servers import OURS, RELEASED, SERVERS
+
+FASTER = Target("requests_per_cpu_second", at_least=4.5)
+SOONER = Target("p99_ms", at_least=1)
+ROW = ROWS["hello-64"]
+
+
+def results(**rounds: list[Sample]) -> Results:
+    """Return a run of one row; the servers are called by what stands before the space."""
+    names = {"ours": OURS, "released": RELEASED, "cheroot": "cheroot", "granian": "granian"}
+    versions = {names[name]: "1" for name in rounds}
+    samples = {ROW.name: {names[name]: rounds[name] for name in rounds}}
+    return Results({"date": "today"}, versions, {}, samples)
+
+
+def at(*rates: float) -> list[Sample]:
+    return [{"requests_per_cpu_second": rate} for rate in rates]
+
+
+# Arithmetic.
+
+
+def test_a_ratio_is_taken_within_each_round_and_then_the_median() -> None:
+    run = results(ours=at(10, 80, 30), released=at(10, 10, 10))
+    assert run.figure(ROW.name, OURS, FASTER) == 3
+    wobbling = results(ours=at(10, 100, 20), released=at(5, 50, 10))
+    assert wobbling.figure(ROW.name, OURS, FASTER) == 2
+
+
+def test_a_ratio_of_what_should_be_small_is_turned_round() -> None:
+    run = results(ours=[{"p99_ms": 2}], released=[{"p99_ms": 8}])
+    assert run.figure(ROW.name, OURS, SOONER) == 4
+
+
+def test_a_round_in_which_one_failed_is_no_pair() -> None:
+    run = results(ours=[{}, *at(30)], released=at(10, 10))
+    assert run.figure(ROW.name, OURS, FASTER) == 3
+    assert results(ours=[{}], released=at(10)).figure(ROW.name, OURS, FASTER) is None
+
+
+def test_a_difference_and_a_value_are_what_they_say() -> None:
+    run = results(ours=[{"pss_mib": 13}], released=[{"pss_mib": 11}])
+    assert run.figure(ROW.name, OURS, Target("pss_mib", "difference")) == 2
+    assert run.figure(ROW.name, OURS, Target("pss_mib", "value")) == 13
+
+
+def test_nothing_beside_something_has_a_ratio() -> None:
+    run = results(ours=[{"p99_ms": 0}], released=[{"p99_ms": 3}])
+    assert run.figure(ROW.name, OURS, SOONER) == float("inf")
+    both = results(ours=[{"p99_ms": 0}], released=[{"p99_ms": 0}])
+    assert both.figure(ROW.name, OURS, SOONER) == 1
+
+
+def test_a_target_without_a_figure_is_missed() -> None:
+    assert not FASTER.is_met(None)
+    assert not FASTER.is_met(4.4)
+    assert FASTER.is_met(4.5)
+    assert not Target("pss_mib", at_most=4).is_met(4.1)
+
+
+def test_level_is_less_than_a_hundredth_behind() -> None:
+    run = results(ours=at(99.5), cheroot=at(100), granian=at(200))
+    key = "requests_per_cpu_second"
+    assert run.is_level(ROW.name, "cheroot", key) is True
+    assert run.is_level(ROW.name, "granian", key) is False
+    assert run.is_level(ROW.name, RELEASED, key) is None
+
+
+def test_results_survive_being_written() -> None:
+    run = results(ours=at(1, 2), released=at(1, 1))
+    run.add(ROW.name, OURS, {}, "starved")
+    again = Results.from_json(json.loads(json.dumps(run.as_json())))
+    assert again == run
+    assert again.samples[ROW.name][OURS][2] == {}
+    assert again.failures[ROW.name] == {OURS: "starved"}
+
+
+# Tables.
+
+
+def test_the_table_marks_a_missed_target_and_names_rivals_that_are_ahead() -> None:
+    run = results(ours=at(40), released=at(10), cheroot=at(50), granian=at(90))
+    line = next(line for line in report.text(run).splitlines() if line.startswith(ROW.title))
+    words = line.removeprefix(ROW.title).split()
+    assert words[-9:] == [">=", "4.5", "4", "!", "1", "5", "9", "<", "cheroot"]
+    assert report.missed(run) == 1
+
+
+def test_the_table_marks_nothing_where_all_is_well() -> None:
+    run = results(ours=at(60), released=at(10), cheroot=at(50))
+    line = next(line for line in report.text(run).splitlines() if line.startswith(ROW.title))
+    assert line.split()[-3:] == ["6", "1", "5"]
+    assert report.missed(run) == 0
+
+
+def test_the_page_says_what_the_text_says() -> None:
+    run = results(ours=at(40), released=at(10))
+    run.add(ROW.name, RELEASED, {}, "starved: no answer at all")
+    page = report.page(run)
+    assert f'   "{ROW.title}","requests/CPU s ratio",">= 4.5","4","!","1",""' in page
+    assert f"   {ROW.title}: {RELEASED}: starved: no answer at all" in page.splitlines()
+    assert "| date: today" in page
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "none"), (float("inf"), "inf"), (12345.6, "12346"), (1.2345, "1.23"), (0.0, "0")],
+)
+def test_figures_have_the_digits_they_deserve(value: float | None, text: str) -> None:
+    assert report.number_text(value) == text
+
+
+def test_the_report_is_made_from_a_file(tmp_path: Path, capsys: Any) -> None:
+    told, page = tmp_path / "results.json", tmp_path / "page.txt"
+    told.write_text(json.dumps(results(ours=at(40), released=at(10)).as_json()))
+    assert report.main([str(told)]) == 0
+    assert ROW.title in capsys.readouterr().out
+    assert report.main([str(told), str(page)]) == 0
+    assert page.read_text().startswith("| date: today")
+    assert report.main([]) == 2
+
+
+# Rows and servers.
+
+
+def test_targets_are_about_things_that_are_measured() -> None:
+    for row in ROWS.values():
+        assert row.targets
+        assert {target.key for target in row.targets} <= MEASURES.keys()
+
+
+def test_rows_are_listed(capsys: Any) -> None:
+    assert main(["--list"]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == list(ROWS)
+
+
+@pytest.mark.parametrize("arguments", [["no-such-row"], ["--peers", "no-such-peer"]])
+def test_unknown_names_are_refused(arguments: list[str], capsys: Any) -> None:
+    with pytest.raises(SystemExit):
+        main([*arguments, "--list"])
+    assert "no-such" in capsys.readouterr().err
+
+
+def test_rivals_are_those_written_for_the_interpreter() -> None:
+    rivals = [server.name for server in SERVERS.values() if server.is_rival]
+    assert rivals == ["cheroot", "gunicorn-gthread", "gunicorn-sync", "gevent"]
+
+
+# wrk.
+
+
+def test_what_wrk_tells_is_read() -> None:
+    output = (
+        "Running 1s test @ http://127.0.0.1:1/\n"
+        "benchmarks: requests=1500 microseconds=2000000 p50=250 p99=9000 failures=3\n"
+    )
+    assert load.parsed(output) == load.Load(1500, 2.0, 0.25, 9.0, 3)
+
+
+def test_wrk_without_an_account_is_an_error() -> None:
+    with pytest.raises(RowError, match="unable to connect"):
+        load.parsed("unable to connect to 127.0.0.1:1 Connection refused\n")
+
+
+def test_scripts_quote_what_is_sent() -> None:
+    assert load.with_fields({"X": "it's \\"}) == "wrk.headers['X'] = 'it\\'s \\\\'\n"
+
+
+# The application.
+
+
+def ask(path: str, body: bytes = b"") -> tuple[str, bytes]:
+    told: list[str] = []
+    environ = {
+        "PATH_INFO": path,
+        "CONTENT_LENGTH": str(len(body)),
+        "wsgi.input": io.BytesIO(body),
+    }
+    answer = applications.application(environ, lambda status, headers: told.append(status))
+    return told[0], b"".join(answer)
+
+
+@pytest.mark.parametrize(
+    ("path", "size"),
+    [("/generate", 100 * 1024), ("/64k", 65536), ("/1m", 1 << 20), ("/900k", 900_000)],
+)
+def test_answers_are_as_long_as_the_rows_say(path: str, size: int) -> None:
+    status, body = ask(path)
+    assert (status, len(body)) == ("200 OK", size)
+
+
+def test_a_body_is_read_to_its_end() -> None:
+    assert ask("/read", b"x" * 1000) == ("200 OK", b"1000\n")
+
+
+def test_a_file_is_served_where_there_is_no_wrapper(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"y" * 100_000)
+    monkeypatch.setenv(applications.FILE_VARIABLE, str(file))
+    assert ask("/file") == ("200 OK", b"y" * 100_000)
