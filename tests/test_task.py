@@ -1106,6 +1106,20 @@ def test_a_file_whose_read_is_the_application_s_is_read_by_the_worker():
     assert file.closings == 1
 
 
+@pytest.mark.parametrize("options", [{"command": "HEAD"}, {"status": "304 Not Modified"}])
+def test_a_file_that_is_not_sent_is_not_read(options):
+    class Unread(File):
+        def read(self, size=-1):
+            assert not size, "it is read"
+            return b""
+
+    status = options.get("status", "200 OK")
+    task = serve(
+        respond(wrap(Unread(b"abcdef")), status=status), command=options.get("command", "GET")
+    )
+    assert Response(task).body == b""
+
+
 def test_a_file_that_ends_before_its_measure_closes_the_connection():
     class Shrinking(File):
         def read(self, size=-1):

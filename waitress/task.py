@@ -617,13 +617,14 @@ class WSGITask(Task):
         if self.content_length != size:
             self.remove_content_length_header()
             self.content_length = size
-        if not file.reads_at_once:
+        sends_body = self._sends_body()
+        if sends_body and not file.reads_at_once:
             # It may be slow: that is the worker's affair, the loop has others to serve.
             while data := file.get(file.block_size, skip=True):
                 self.write(data)
             self._close_if_short()
             return False
-        sends_body = self._application_done = self._sends_body()
+        self._application_done = sends_body
         self.write(b"")
         if not sends_body:
             if not self.has_body:
