@@ -637,6 +637,7 @@ class Simulation:
             wall_clock=self.clock,
             poller_factory=self.network.poller,
             condition_factory=self.dispatcher.condition,
+            hand_over_wait=0,
         )
         self.listener = self.network.listener()
         self.server = create_server(

@@ -20,6 +20,7 @@ from waitress import eventloop
 from waitress.eventloop import (
     AUDIT_SOCKETS,
     LONGEST_WAIT,
+    MOST_HAND_OVERS_UNAWAITED,
     UNWAKEABLE_WAIT,
     EventLoop,
     ExitNow,
@@ -373,8 +374,8 @@ class TestAPass:
             order.append("events"),
             world.loop.start_soon(native),
             world.loop.touch_threadsafe(native),
-            world.loop.deadlines.arm(native, 0.0),
         )
+        world.loop.deadlines.arm(native, 0.0)
         native.actions["ready"] = lambda: order.append("ready")
         native.actions["started"] = lambda: order.append("started")
         native.actions[f"due {world.clock()}"] = lambda: order.append("due")
@@ -1500,3 +1501,113 @@ def test_real_wait_ends_when_something_comes():
     ours.close()
     theirs.close()
     event_loop.map.clear()
+
+
+# -- the hand-over to the workers ---------------------------------------------------------
+
+
+class CountedLock:
+    """A lock that nobody releases in time, and that counts the attempts."""
+
+    def __init__(self):
+        self.attempts = []
+
+    def acquire(self, timeout):
+        self.attempts.append(timeout)
+        return False
+
+
+class TestAHandOver:
+    def world(self, wait):
+        world = World()
+        world.loop._hand_over_wait = wait
+        world.native = world.map[3] = Native(world.loop)
+        world.native.actions["events 1"] = lambda: world.loop.start_soon(world.native)
+        return world
+
+    def test_is_awaited_so_that_what_a_worker_reports_goes_on_in_the_same_pass(self):
+        world = self.world(PATIENCE)
+        woken = []
+
+        def work():
+            await_event(has_begun)
+            world.loop.touch_threadsafe(world.native)
+            woken.append(world.loop.claim_wakeup_threadsafe())
+
+        has_begun = threading.Event()
+        worker = InThread(work)
+        world.native.actions["started"] = has_begun.set
+        world.turn((3, READ))
+        worker.result()
+        assert world.native.events == ["events 1", "started", "ready"]
+        assert woken == [False]  # No trigger has to be pulled.
+
+    def test_is_not_awaited_when_somebody_has_reported_already(self):
+        world = self.world(1.5)
+        world.loop._hand_over_lock = lock = CountedLock()
+        world.native.actions["started"] = lambda: world.loop.touch_threadsafe(world.native)
+        world.turn((3, READ))
+        assert world.native.events == ["events 1", "started", "ready"]
+        assert lock.attempts == []
+
+    def test_is_awaited_less_and_less_while_that_is_in_vain(self):
+        world = self.world(1.5)
+        world.loop._hand_over_lock = lock = CountedLock()
+        awaited = []
+        for number in range(1, 150):
+            lock.attempts.clear()
+            world.turn((3, READ))
+            if lock.attempts:
+                assert lock.attempts == [1.5]
+                awaited.append(number)
+        assert awaited == [1, 3, 7, 15, 31, 63, 127]
+        # A worker that reports in time makes it worth while again.
+        world.loop._unawaited = 0
+        world.native.actions["started"] = lambda: world.loop.touch_threadsafe(world.native)
+        world.turn((3, READ))
+        del world.native.actions["started"]
+        lock.attempts.clear()
+        world.turn((3, READ))
+        assert lock.attempts == [1.5]
+
+    def test_is_never_awaited_for_longer_than_so_many_others(self):
+        world = self.world(1.5)
+        world.loop._hand_over_lock = lock = CountedLock()
+        world.loop._unawaited_last = MOST_HAND_OVERS_UNAWAITED
+        world.turn((3, READ))
+        for _ in range(MOST_HAND_OVERS_UNAWAITED):
+            world.turn((3, READ))
+        assert len(lock.attempts) == 1
+        world.turn((3, READ))
+        assert len(lock.attempts) == 2
+
+    def test_of_nothing_is_not_awaited(self):
+        world = self.world(1.5)
+        world.loop._hand_over_lock = lock = CountedLock()
+        world.turn((3, WRITE))
+        assert lock.attempts == []
+
+    def test_may_be_ended_by_two_at_once(self):
+        world = self.world(1.5)
+        loop = world.loop
+        loop._awaits_workers = True
+        assert not loop.claim_wakeup_threadsafe()
+        loop.is_awake = False
+        assert not loop.claim_wakeup_threadsafe()
+        # What was released for nobody only makes the next wait short.
+        loop._awaits_workers = False
+        world.turn((3, READ))
+        assert world.native.events == ["events 1", "started"]
+
+    def test_may_fail_like_anything_else_that_one_object_does(self):
+        world = self.world(0)
+        world.native.actions["started"] = Raises(LookupError("x"))
+        world.turn((3, READ))
+        assert world.native.events == ["events 1", "started", "error LookupError('x')"]
+
+    @pytest.mark.parametrize("error", [ExitNow, KeyboardInterrupt, SystemExit])
+    def test_can_end_the_loop(self, error):
+        world = self.world(0)
+        world.native.actions["started"] = Raises(error())
+        with pytest.raises(error):
+            world.turn((3, READ))

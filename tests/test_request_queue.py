@@ -48,8 +48,10 @@ class TestTheTurn:
         assert not queue.in_service
         assert queue.claim()
 
-    def test_is_no_worker_s_when_the_first_request_was_refused(self):
-        assert not queue_of(REFUSED).claim()
+    def test_is_not_taken_where_no_worker_may_be_sent(self):
+        queue = queue_of(A)
+        assert queue.claim(may_serve=False) is None
+        assert not queue.in_service
 
     def test_passes_on_to_the_next_request(self):
         queue = queue_of(A, B)
@@ -68,7 +70,7 @@ class TestTheTurn:
         queue.head()
         assert queue.finish(True) == (False, [])
         assert not queue.in_service
-        assert queue.waiting_error() is REFUSED
+        assert queue.claim() is REFUSED
 
 
 class TestIdleness:
@@ -95,17 +97,16 @@ class TestIdleness:
 
 
 class TestARefusedRequest:
-    def test_waits_for_the_loop_when_it_is_the_first(self):
-        assert queue_of(REFUSED).waiting_error() is REFUSED
+    def test_is_given_to_the_loop_when_it_is_the_first(self):
+        queue = queue_of(REFUSED)
+        assert queue.claim() is REFUSED
+        assert not queue.in_service
+        assert queue.claim(may_serve=False) is REFUSED
 
     def test_waits_for_those_before_it(self):
         queue = queue_of(A, REFUSED)
-        assert queue.waiting_error() is None
-        queue.claim()
-        assert queue.waiting_error() is None
-
-    def test_is_not_there_when_nothing_is(self):
-        assert queue_of().waiting_error() is None
+        assert queue.claim() is A
+        assert queue.claim() is None
 
     def test_ends_the_queue_when_it_was_answered(self):
         queue = queue_of(REFUSED, B)
@@ -117,7 +118,7 @@ class TestARefusedRequest:
         queue.append(request)
         queue.claim()
         request.error = "bad"
-        assert queue.waiting_error() is None
+        assert queue.claim() is None
 
 
 class TestTheEnd:
@@ -173,8 +174,7 @@ class TestAListPutInFromOutside:
         queue.close()
         for request in (B, REFUSED):
             queue.replace([request])
-            assert not queue.claim()
-            assert queue.waiting_error() is None
+            assert queue.claim() is None
 
     def test_after_the_end_gives_no_turn_to_the_worker_that_comes_back(self):
         queue = queue_of(A)
@@ -249,7 +249,7 @@ class ClosedLock:
         lambda queue: queue.append(C),
         lambda queue: queue.claim(),
         lambda queue: queue.release(),
-        lambda queue: queue.waiting_error(),
+        lambda queue: queue.claim(may_serve=False),
         lambda queue: queue.head(),
         lambda queue: queue.finish(True),
         lambda queue: queue.finish(False),

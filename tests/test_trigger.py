@@ -15,6 +15,7 @@ import pytest
 from tests.looping import PATIENCE, InThread, Stranger, load_elsewhere
 from waitress import trigger as trigger_module
 from waitress import wasyncore
+from waitress.pollers import HANGUP, READ
 from waitress.trigger import _triggerbase, socket_trigger, trigger
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
@@ -332,7 +333,8 @@ class TestClosing:
         pulled._physical_pull()
         pulled.close()
         pulled.handle_read_event()
-        pulled.handle_events(1)
+        pulled.handle_events(READ)
+        pulled.handle_events(READ | HANGUP)
         assert caplog.records == []
 
     def test_from_another_thread_ends_the_loop(self, pulled, socket_map):

@@ -265,6 +265,58 @@ class TestServing:
         assert unstarted.stop_count == unstarted.active_count == 0
 
 
+class TestSleepers:
+    """Workers that wait for something to do."""
+
+    class Token:
+        def __init__(self):
+            self.releases = 0
+
+        def release(self):
+            self.releases += 1
+
+    def asleep(self, unstarted, count):
+        tokens = [self.Token() for _ in range(count)]
+        unstarted._idle.extend(tokens)
+        return tokens
+
+    def test_are_woken_one_at_a_time(self, unstarted):
+        tokens = self.asleep(unstarted, 3)
+        for _ in range(3):
+            unstarted.add_task(Job())
+        assert [token.releases for token in tokens] == [0, 0, 1]
+
+    def test_are_woken_by_the_one_that_has_come_and_leaves_something(self, unstarted):
+        tokens = self.asleep(unstarted, 2)
+        first, second = Job(), Job()
+        unstarted.add_task(first)
+        unstarted.add_task(second)
+        own = threading.Lock()
+        own.acquire()
+        unstarted._is_waking = False  # As the one that was woken says when it comes.
+        assert unstarted._next_task(0, own) is first
+        assert [token.releases for token in tokens] == [1, 1]
+
+    def test_sleep_on_when_nothing_is_left(self, unstarted):
+        tokens = self.asleep(unstarted, 2)
+        unstarted.add_task(Job())
+        unstarted._is_waking = False
+        assert unstarted._next_task(0, threading.Lock())
+        assert [token.releases for token in tokens] == [0, 1]
+
+    def test_are_all_woken_where_each_task_waits_for_the_others(self, pool):
+        pool.set_thread_count(8)
+        all_idle(pool)
+        barrier = threading.Barrier(8)
+        jobs = [SimpleNamespace(service=lambda: barrier.wait(PATIENCE)) for _ in range(8)]
+        ended = Job()
+        for job in jobs:
+            pool.add_task(job)
+        pool.add_task(ended)
+        await_event(ended.ended)
+        assert not barrier.broken
+
+
 class TestTheNumberOfThreads:
     def test_grows_with_the_lowest_numbers_that_are_free(self, unstarted):
         unstarted.threads.add(1)

@@ -318,8 +318,11 @@ class HTTPChannel(wasyncore.dispatcher):
         if self.state is _LINGERING:
             self._discard_input()
             return
+        size = self.adj.recv_bytes
+        if self.phase is _BODY and size < RECEIVE_BYTES:
+            size = RECEIVE_BYTES  # More of it is on the way, as its head has said.
         try:
-            data = self.recv(self.adj.recv_bytes)
+            data = self.recv(size)
         except BlockingIOError:
             return
         except OSError:
@@ -328,8 +331,11 @@ class HTTPChannel(wasyncore.dispatcher):
             return
         if data:
             self._progress_at = self.event_loop.now
-            for start in range(0, len(data), RECEIVE_BYTES):
-                self.received(data[start : start + RECEIVE_BYTES])
+            if len(data) <= RECEIVE_BYTES:
+                self.received(data)
+            else:
+                for start in range(0, len(data), RECEIVE_BYTES):
+                    self.received(data[start : start + RECEIVE_BYTES])
             self._advance()
         elif not self.has_left:
             self.connected = False
@@ -438,9 +444,9 @@ class HTTPChannel(wasyncore.dispatcher):
         )
 
     def _head_received(self, request: Any) -> None:
-        if not request.empty:
+        if not (request.empty or request.version.startswith("1.")):
             # Before whatever else is wrong: a newer version may write its heads as it likes.
-            request.error = _refused_version(request.version) or request.error
+            request.error = _refused_version()
         request.request_id = next(_request_ids)
         if self.observer.listening and not request.empty:
             self.observer.request_created(self, request)
@@ -480,32 +486,35 @@ class HTTPChannel(wasyncore.dispatcher):
     def _advance(self) -> None:
         """Do what the connection's state asks for."""
         if self.state is _OPEN:
-            if self.request_queue.is_ended:
+            queue = self.request_queue
+            if queue.is_ended:
                 self._move_to(_DRAINING, "a response ended the connection")
-            elif self.has_left and not self.request_queue.requests:
+            elif self.has_left and not queue.requests:
                 self._move_to(_DRAINING, "the client has left")
-            else:
+            # Only the loop takes the turn, so that a lock is not needed to see that it has.
+            elif not queue.in_service and (queue.requests or self.request is not None):
                 self._start_next()
         if self.state is _DRAINING and not self.outbound.pending:
             self._finish_draining()
         if self.state is not _CLOSED:
-            self._update_interest()
-            self._update_deadline()
+            self._update()
 
     def _start_next(self) -> None:
         """Have the first request served, answer it, or invite the body being awaited."""
         queue = self.request_queue
-        if queue.in_service:  # Only the loop sets it, so that a lock is not needed.
+        if queue.requests:
+            first = queue.claim(self.outbound.pending <= self.adj.outbuf_high_watermark)
+            if first is None:
+                return
+            if first.error:
+                self._answer_refused(first)
+            else:
+                self.event_loop.start_soon(self)
             return
-        if not queue.requests:
-            request = self.request
-            is_invited = self.sent_continue or request is None or not request.expect_continue
-            if not is_invited and queue.is_idle():
-                self.send_continue()
-        elif (refused := queue.waiting_error()) is not None:
-            self._answer_refused(refused)
-        elif self.outbound.pending <= self.adj.outbuf_high_watermark and queue.claim():
-            self.event_loop.start_soon(self)
+        request = self.request
+        is_invited = self.sent_continue or request is None or not request.expect_continue
+        if not is_invited and queue.is_idle():
+            self.send_continue()
 
     def start_service(self) -> None:
         """Hand the first request to the workers; the event loop calls it."""
@@ -583,12 +592,16 @@ class HTTPChannel(wasyncore.dispatcher):
 
     def _send_some(self, budget: int) -> int:
         """Send the next bytes; return how many went."""
+        outbound = self.outbound
         try:
-            sent = self._send_file(budget) if self.outbound.had_files else None
+            sent = self._send_file(budget) if outbound.had_files else None
             if sent is None:
-                parts = self.outbound.peek(SEND_BYTES)
-                sent = self._send_parts(parts) if parts else 0
-            passed, drained = self.outbound.advance(sent) if sent else ((), ())
+                parts = outbound.peek(SEND_BYTES)
+                if len(parts) == 1 and type(parts[0]) is bytes:
+                    sent = self.send(parts[0])
+                else:
+                    sent = self._send_parts(parts) if parts else 0
+            passed, drained = outbound.advance(sent) if sent else ((), ())
         except OSError:
             self._log_socket_error()
             self.handle_close()
@@ -630,8 +643,6 @@ class HTTPChannel(wasyncore.dispatcher):
             return None
 
     def _send_parts(self, parts: list[bytes | memoryview]) -> int:
-        if len(parts) == 1 and type(parts[0]) is bytes:
-            return self.send(parts[0])
         if not self._sends_plainly():
             # Whoever overrides send(), or wraps the socket, sees bytes.
             return self.send(b"".join(parts))
@@ -759,13 +770,16 @@ class HTTPChannel(wasyncore.dispatcher):
 
     # -- loop: interest and deadlines --------------------------------------------------
 
-    def _update_interest(self) -> None:
+    def _update(self) -> None:
+        """Find out whom the connection waits for, until when, and for what events."""
         mask = self.interest & ~WRITE
         if self._is_blocked and self.outbound.pending:
             mask |= WRITE
         if self.readable():
             mask |= READ | PEER_CLOSED
-        self._watch(mask)
+        if mask != self.interest:
+            self._watch(mask)
+        self._update_deadline()
 
     def _watch(self, mask: int) -> None:
         if mask != self.interest:
@@ -774,13 +788,15 @@ class HTTPChannel(wasyncore.dispatcher):
                 self.event_loop.set_interest(self._fileno, mask)
 
     def _update_deadline(self) -> None:
-        """Find out whom the connection waits for, and until when."""
         phase = self._current_phase()
         if phase is not self.phase:
             self.phase = phase
             self._phase_since = self._progress_at = self.event_loop.now
             self._phase_bytes = 0
-        self.event_loop.deadlines.arm(self, self._current_deadline())
+        if phase is _OURS:
+            self.deadline = inf  # An entry made before is looked at again when it comes.
+        else:
+            self.event_loop.deadlines.arm(self, self._current_deadline())
 
     def _current_phase(self) -> Phase:
         if self.state is _LINGERING:
@@ -800,8 +816,6 @@ class HTTPChannel(wasyncore.dispatcher):
 
     def _current_deadline(self) -> float:
         phase = self.phase
-        if phase is _OURS:
-            return inf
         if phase is _SEND:
             return self._send_deadline()
         if phase is _LINGER:
@@ -950,7 +964,8 @@ class HTTPChannel(wasyncore.dispatcher):
         Raises:
             ClientDisconnected: nobody reads any more.
         """
-        self._check_reader()
+        if not self.connected or self.has_left:
+            raise ClientDisconnected
         if isinstance(data, ReadOnlyFileBasedBuffer):
             size = data.__len__()
             self.outbound.append_file(data)
@@ -972,17 +987,15 @@ class HTTPChannel(wasyncore.dispatcher):
         Raises:
             ClientDisconnected: nobody reads any more.
         """
-        self._check_reader()
+        if not self.connected or self.has_left:
+            raise ClientDisconnected
         if type(self).write_soon is not HTTPChannel.write_soon or "write_soon" in self.__dict__:
             self.write_soon(b"".join(parts))
             return
-        self.outbound.append(parts, sum(map(len, parts)), self.adj, not self._answers)
+        size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
+        self.outbound.append(parts, size, self.adj, not self._answers)
         if not last:
             self._report()
-
-    def _check_reader(self) -> None:
-        if not self.connected or self.has_left:
-            raise ClientDisconnected
 
     def check_client_disconnected(self) -> bool:
         """Say whether the client was seen to leave; ``waitress.client_disconnected``."""
@@ -1026,8 +1039,10 @@ class HTTPChannel(wasyncore.dispatcher):
         self._report()
 
     def _report(self) -> None:
-        self.event_loop.touch_threadsafe(self)
-        self.server.pull_trigger()
+        event_loop = self.event_loop
+        event_loop.touch_threadsafe(self)
+        if not event_loop.is_awake:
+            self.server.pull_trigger()
 
     # -- any thread --------------------------------------------------------------------
 
@@ -1108,10 +1123,8 @@ class HTTPChannel(wasyncore.dispatcher):
         return int(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF))
 
 
-def _refused_version(version: str) -> Error | None:
+def _refused_version() -> Error:
     """Return the answer to a major version that is not ours (RFC 9110, 2.5 and 15.6.6)."""
-    if version.startswith("1."):
-        return None
     error = HTTPVersionNotSupported("Only HTTP/1.0 and HTTP/1.1 are served")
     error.reject_reason = "version"
     return error

@@ -61,10 +61,10 @@ class Deadlines:
             when: instant on the monotonic clock, in seconds; ``inf`` for never.
         """
         owner.deadline = when
-        if when == inf:
-            return
-        number = ceil(when / BUCKET_SECONDS)
         entry = owner.deadline_bucket
+        if when == inf or (entry is not None and when >= entry * BUCKET_SECONDS):
+            return  # Whoever has an entry is looked at when it comes.
+        number = ceil(when / BUCKET_SECONDS)
         if entry is None:
             self._enter(owner, number)
         elif number < entry:

@@ -11,7 +11,10 @@ One pass (:meth:`EventLoop.run_pass`):
 4. hand the events to their objects, and let what is on the ready queue go on;
 5. tell those who are due;
 6. start the tasks that all these have put together: handing them over in one go, with no
-   system call between, lets the workers and the loop take turns once and not per task.
+   system call between, lets the workers and the loop take turns once and not per task;
+7. where tasks have lately been quick, wait a moment for them, on a lock: a worker ends
+   this wait for a fraction of what waking the poller costs, and its response leaves at
+   once.
 
 Two kinds of objects live in a map. A *native* one (``interest_is_state``) keeps its
 interest as state and reports changes with :meth:`EventLoop.set_interest`; it costs
@@ -54,6 +57,12 @@ LONGEST_WAIT = 30.0
 #: workers still finish responses, and nothing can end the wait for them. So a server that
 #: was closed looks round 20 times a second until its last connection has ended.
 UNWAKEABLE_WAIT = 0.05
+
+#: How long the loop waits for the workers to whom it has just given something to do, in
+#: seconds. So much later it may notice that a client has sent something.
+HAND_OVER_WAIT = 0.0005
+#: The most hand-overs without such a wait, after waits that were in vain.
+MOST_HAND_OVERS_UNAWAITED = 64
 
 #: Sockets that are looked at in one audit, of which there is one per longest wait.
 AUDIT_SOCKETS = 500
@@ -144,7 +153,7 @@ class EventLoop:
     whole server can run on a simulated network and time.
 
     Threads: the loop's own, but for the methods named ``*_threadsafe``, the ready queue
-    (a deque, whose ``append`` and ``popleft`` are atomic) and the flag ``_awake``.
+    (a deque, whose ``append`` and ``popleft`` are atomic) and the flag ``is_awake``.
     """
 
     #: Loops by the identity of their map, for maps that cannot carry a reference. A loop
@@ -161,6 +170,7 @@ class EventLoop:
         wall_clock: Callable[[], float] = time.time,
         poller_factory: Callable[[Any], Poller] = best_poller,
         condition_factory: Callable[[Any], threading.Condition] = threading.Condition,
+        hand_over_wait: float = HAND_OVER_WAIT,
     ) -> None:
         self.map: MutableMapping[int, Any] = SocketMap() if map is None else map
         self.clock = clock
@@ -169,6 +179,8 @@ class EventLoop:
         #: The instant of the current pass, in seconds on the monotonic clock.
         self.now = clock()
         self.deadlines = Deadlines()
+        #: When the first of them is due, as of the last wait.
+        self._due_at = inf
         #: Makes what workers wait on; replaced where workers are stepped by a test.
         self.condition_factory = condition_factory
         self._poller_factory = poller_factory
@@ -191,6 +203,14 @@ class EventLoop:
         #: Descriptors that the audit has yet to come to in its round.
         self._to_audit: list[int] = []
         self._starting: deque[Any] = deque()
+        #: Where tasks are stepped by a test, nobody can be waited for: 0.
+        self._hand_over_wait = hand_over_wait
+        #: Released by whoever wakes the loop while it waits for the workers.
+        self._hand_over_lock = threading.Lock()
+        self._hand_over_lock.acquire()
+        self._awaits_workers = False
+        #: Hand-overs after which to wait again, and how many it was the last time.
+        self._unawaited = self._unawaited_last = 0
         self._in_pass = False
         self._thread_id: int | None = None
 
@@ -203,7 +223,7 @@ class EventLoop:
         #: again: then whoever appends must wake it. The order makes it sound without a
         #: lock: a worker appends, then tests the flag; the loop clears the flag, then
         #: looks at the queue. One of the two sees what the other did.
-        self._awake = False
+        self.is_awake = False
 
         if isinstance(self.map, SocketMap):
             self.map.event_loop = self
@@ -226,10 +246,16 @@ class EventLoop:
         Two callers at the same instant may both be told so; the second wake-up is
         harmless.
         """
-        if self._awake:
+        if self.is_awake:
             return False
-        self._awake = True
-        return True
+        self.is_awake = True
+        # Read after the flag was set: a loop that has gone on to the poller since had ended
+        # this wait before it cleared the flag.
+        if not self._awaits_workers:
+            return True
+        with contextlib.suppress(RuntimeError):  # Another caller has released it already.
+            self._hand_over_lock.release()
+        return False
 
     def touch_threadsafe(self, obj: Any) -> None:
         """Have ``obj.handle_ready()`` called in the loop's thread, soon.
@@ -259,7 +285,7 @@ class EventLoop:
         # All of them: one may have been taken out of the map without being closed.
         pulled = [waker.pull_physically_threadsafe() for waker in tuple(self.wakers)]
         if not any(pulled):
-            self._awake = False  # The claim was in vain; whoever comes next tries again.
+            self.is_awake = False  # The claim was in vain; whoever comes next tries again.
 
     def note_left_threadsafe(self, fd: int) -> None:
         """Take notice that a descriptor left the map.
@@ -350,13 +376,18 @@ class EventLoop:
                 self._make_poller(select)
             self._reconcile(timeout)
             self._ask()
-            self._handle_events(self._wait(timeout), dispatch)
-            self._drain_ready()
-            self._expire()
-            self._start()
+            events = self._wait(timeout)
+            if events:
+                self._handle_events(events, dispatch)
+            if self.ready:
+                self._drain_ready()
+            if self.now >= self._due_at:
+                self._expire()
+            if self._starting:
+                self._start()
         finally:
             self._in_pass = outer_in_pass
-            self._awake = False
+            self.is_awake = False
 
     def _make_poller(self, select: Any) -> None:
         self._poller = self._poller_factory(select)
@@ -502,15 +533,21 @@ class EventLoop:
         poller = self._poller
         if not self.map or poller is None:  # A handler that ran the loop ended it.
             return []
-        due_in = self.deadlines.next_deadline() - self.clock()
+        self._due_at = self.deadlines.next_deadline()
+        due_in = self._due_at - self.clock()
         if due_in < timeout:
             timeout = max(due_in, 0)
         if self._lost_wakers and not self.wakers:
             timeout = min(timeout, UNWAKEABLE_WAIT)
-        self._awake = False
-        if self.ready or self._starting or any(self._always_ready.values()):
+        self.is_awake = False
+        if (
+            self.ready
+            or self._starting
+            or (self._always_ready and any(self._always_ready.values()))
+        ):
             timeout = 0
-        self._outdated.clear()
+        if self._outdated:
+            self._outdated.clear()
         self._wait_no += 1
         try:
             events = poller.poll(timeout)
@@ -521,9 +558,10 @@ class EventLoop:
             if not self._close_invalid():
                 raise
             events = []
-        self._awake = True
+        self.is_awake = True
         self.now = self.clock()
-        events.extend(item for item in self._always_ready.items() if item[1])
+        if self._always_ready:
+            events.extend(item for item in self._always_ready.items() if item[1])
         return events
 
     def _close_invalid(self) -> bool:
@@ -570,7 +608,7 @@ class EventLoop:
         For those who poll by themselves; inside of a pass it does nothing.
         """
         if not self._in_pass:
-            self._awake = False
+            self.is_awake = False
             self.note_time()
             self._drain_ready()
 
@@ -585,12 +623,40 @@ class EventLoop:
         for _ in range(len(self.ready)):
             obj = self.ready.popleft()
             obj.touched = False
-            self._guard(obj, obj.handle_ready)
+            try:
+                obj.handle_ready()
+            except (ExitNow, KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # noqa: BLE001 - as in _guard, without its call
+                obj.handle_error()
 
     def _start(self) -> None:
         while self._starting:
             obj = self._starting.popleft()
-            self._guard(obj, obj.start_service)
+            try:
+                obj.start_service()
+            except (ExitNow, KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # noqa: BLE001 - as in _guard, without its call
+                obj.handle_error()
+        if self._unawaited:
+            self._unawaited -= 1
+        elif self._hand_over_wait and self._await_workers():
+            self._unawaited_last = 0
+            self._drain_ready()
+        else:
+            self._unawaited_last = min(2 * self._unawaited_last + 1, MOST_HAND_OVERS_UNAWAITED)
+            self._unawaited = self._unawaited_last
+
+    def _await_workers(self) -> bool:
+        """Wait until a worker reports, for a moment; say whether one did."""
+        self._awaits_workers = True
+        self.is_awake = False  # In this order; as in _wait, the queue is looked at afterwards.
+        if not self.ready:
+            self._hand_over_lock.acquire(timeout=self._hand_over_wait)
+        self._awaits_workers = False
+        self.is_awake = True
+        return bool(self.ready)
 
     def _expire(self) -> None:
         due = self.deadlines.take_due(self.now)

@@ -76,9 +76,8 @@ class _MemorySegment:
     def peek(self, limit: int) -> list[bytes | memoryview]:
         """Return the next octets, at most about ``limit`` of them, as views."""
         parts = self.parts
-        first = parts[0]
-        if len(parts) == 1 and not self.offset and len(first) <= limit:
-            return [first]
+        if len(parts) == 1 and not self.offset and self.size <= limit:
+            return [parts[0]]
         views: list[bytes | memoryview] = []
         offset = self.offset
         for part in parts:
@@ -296,7 +295,14 @@ class OutboundBuffer:
                 and size < 2 * memory_limit
                 and not self._spools_locked()
             ):
-                self._append_memory_locked(parts, size)
+                segment = self._segments[-1] if self._segments else None
+                if type(segment) is not _MemorySegment:
+                    segment = _MemorySegment()
+                    self._segments.append(segment)
+                segment.parts.extend(parts)
+                segment.size += size
+                self.pending += size
+                self.appended_total += size
                 return
             high_watermark = limits.outbuf_high_watermark
             has_room = not may_wait or self.pending <= high_watermark
@@ -342,17 +348,6 @@ class OutboundBuffer:
     def _spools_locked(self) -> bool:
         """Tell whether unsent bytes lie in a file, behind which new ones must queue."""
         return bool(self._segments) and isinstance(self._segments[-1], _SpoolSegment)
-
-    def _append_memory_locked(self, parts: Sequence[bytes], size: int) -> None:
-        if self._segments and isinstance(self._segments[-1], _MemorySegment):
-            segment = self._segments[-1]
-        else:
-            segment = _MemorySegment()
-            self._segments.append(segment)
-        segment.parts.extend(parts)
-        segment.size += size
-        self.pending += size
-        self.appended_total += size
 
     # -- room: the worker
 
@@ -469,10 +464,12 @@ class OutboundBuffer:
             if not self._segments:  # Closed from outside since the caller looked.
                 return views
             segment = self._segments[0]
-            if isinstance(segment, _MemorySegment):
+            if type(segment) is _MemorySegment:
                 views = segment.peek(limit)
+                if len(self._segments) == 1:
+                    return views
                 limit = min(limit - len(segment), _FILE_BEHIND_HEAD_BYTES)
-                if limit <= 0 or len(views) == _MOST_PARTS or len(self._segments) == 1:
+                if limit <= 0 or len(views) == _MOST_PARTS:
                     return views
                 segment = self._segments[1]
         # A file is read without the lock: no worker waits for the disk on our account.
@@ -495,6 +492,15 @@ class OutboundBuffer:
                 return passed, drained
             self.pending -= count
             self.sent_total += count
+            if (
+                not self.pending
+                and len(self._segments) == 1
+                and type(self._segments[0]) is _MemorySegment
+                and not (self._marks or self.worker_is_waiting)
+            ):
+                # The most usual case: a response in one piece that went in one piece.
+                self._segments.clear()
+                return passed, drained
             while count:
                 segment = self._segments[0]
                 step = min(count, len(segment))

@@ -6,7 +6,7 @@ of a connection is in service, and it is the first of the queue.
 Who calls::
 
     loop    append(request)        a request is complete
-    loop    claim()                may a worker be sent for the first one?
+    loop    claim()                what is to be done about the first one?
     worker  head()                 the request to serve
     worker  finish(keep_alive)     it is served: go on with the next, or was it the last?
     loop    finish(False)          it answered an error itself
@@ -60,27 +60,28 @@ class RequestQueue:
             self.requests.append(request)
             return True
 
-    def claim(self) -> bool:
-        """Take the turn for the first request, if there is one that a worker can serve."""
+    def claim(self, may_serve: bool = True) -> Any | None:
+        """Return the first request, if it is time to do something about it.
+
+        A refused one is for the loop to answer. For any other the turn is taken, so that
+        a worker may be sent; unless ``may_serve`` is false, then it waits.
+        """
         with self.lock:
             if self.is_ended or self.in_service or not self.requests:
-                return False
-            self.in_service = not self.requests[0].error
-            return self.in_service
+                return None
+            first = self.requests[0]
+            if first.error:
+                return first
+            if not may_serve:
+                return None
+            self.in_service = True
+            return first
 
     def release(self) -> None:
         """Give the turn back without having served: the loop is to decide when."""
         with self.lock:
             self.in_service = False
             self._taken = None
-
-    def waiting_error(self) -> Any | None:
-        """Return the first request if it is a refused one, which the loop answers."""
-        with self.lock:
-            if self.is_ended or self.in_service or not self.requests:
-                return None
-            first = self.requests[0]
-            return first if first.error else None
 
     def head(self) -> Any | None:
         """Return the first request, to serve; ``None`` when the connection ended meanwhile."""

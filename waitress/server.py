@@ -293,6 +293,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
         self._has_own_socket = _sock is None
         self.socket = self._fileno = None
         self._map = map
+        self._event_loop = wasyncore.event_loop_of(map)
         self.trigger = trigger.trigger(map)
         try:
             self._open(_sock, map, bind_socket)
@@ -370,7 +371,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
 
     def readable(self) -> bool:
         """Say whether connections are accepted now; do the upkeep when it is due."""
-        now = wasyncore.event_loop_of(self._map).wall_clock()
+        now = self._event_loop.wall_clock()
         if now >= self.next_channel_cleanup:
             self.next_channel_cleanup = now + self.adj.cleanup_interval
             self.maintenance(now)
@@ -384,7 +385,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
             )
         # While newcomers are held off, one look a second finds out whether somebody can
         # make room for them by now.
-        return self._rests_until <= wasyncore.event_loop_of(self._map).now
+        return self._rests_until <= self._event_loop.now
 
     def writable(self) -> bool:
         """Never: a listener has nothing to write."""
@@ -472,7 +473,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
         return True
 
     def _handle_accept_error(self, error: OSError) -> None:
-        now = wasyncore.event_loop_of(self._map).clock()
+        now = self._event_loop.clock()
         if error.errno in _EXHAUSTED:
             self._rest(now)
             if now - self._exhaustion_logged_at < ACCEPT_ERROR_LOG_SECONDS:
@@ -489,19 +490,19 @@ class BaseWSGIServer(wasyncore.dispatcher):
         self.logger.exception(  # noqa: LOG004 - called while handling it
             f"Exception in the listener on {self._address_text()}"
         )
-        self._rest(wasyncore.event_loop_of(self._map).now)
+        self._rest(self._event_loop.now)
 
     def _rest(self, now: float) -> None:
         """Accept nothing for a while."""
         self._rests_until = now + ACCEPT_REST_SECONDS
-        wasyncore.event_loop_of(self._map).deadlines.arm(self, self._rests_until)
+        self._event_loop.deadlines.arm(self, self._rests_until)
 
     def handle_deadline(self, now: float) -> None:
         """Do nothing: the loop woke, and asks whether connections are accepted now."""
 
     def _make_room(self) -> bool:
         """Close a connection in favour of a newcomer; hold it off when none can go."""
-        now = wasyncore.event_loop_of(self._map).now
+        now = self._event_loop.now
         if self.clients.make_room(now, (getattr(self.adj, "header_timeout", 30) or inf) / 4):
             return True
         self._rest(now)
@@ -551,7 +552,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
 
     def close(self) -> None:
         """Close the listener and the trigger; open connections and workers stay."""
-        wasyncore.event_loop_of(self._map).deadlines.forget(self)
+        self._event_loop.deadlines.forget(self)
         self.trigger.close()
         super().close()
 

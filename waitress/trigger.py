@@ -110,7 +110,10 @@ class _triggerbase:
 
     def handle_events(self, flags: int) -> None:
         """Take the byte that woke the loop."""
-        wasyncore.readwrite(self, flags)
+        if flags == READ:
+            self.handle_read()
+        else:
+            wasyncore.readwrite(self, flags)
 
     def handle_read(self) -> None:
         """Take the bytes, run the thunks, and let go on what has been waiting."""

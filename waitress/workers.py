@@ -9,6 +9,10 @@ is the wake-up: an idle worker sleeps on a lock of its own, its token, and whoev
 task releases the token of one idle worker. That costs a quarter of what a condition
 variable does, which makes a new lock for every wait.
 
+One worker at a time is on its way from sleep to the queue; when it gets there and finds
+more than it takes, it wakes the next. Where tasks are short, the first one serves them all
+before the next has even begun to run, and the others sleep on.
+
 Row 4: imports utilities.
 """
 
@@ -49,6 +53,13 @@ class ThreadedTaskDispatcher:
     active_count: int = 0
     logger: logging.Logger = logger
     queue_logger: logging.Logger = queue_logger
+    #: Whether a subclass's workers may wait on ``queue_cv``, as they could always.
+    _notifies: bool = False
+
+    def __init_subclass__(cls, **kw: Any) -> None:
+        super().__init_subclass__(**kw)
+        if "handler_thread" in cls.__dict__:
+            cls._notifies = True
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -56,6 +67,8 @@ class ThreadedTaskDispatcher:
         self.threads: set[int] = set()
         self.queue: deque[Task] = deque()
         self._idle: list[threading.Lock] = []
+        #: Whether a worker was woken that has not come to the queue yet.
+        self._is_waking = False
 
         self.queue_cv = threading.Condition(self.lock)
         self.thread_exit_cv = threading.Condition(self.lock)
@@ -94,15 +107,24 @@ class ThreadedTaskDispatcher:
                     # Together with taking the task: whoever counts the idle and the
                     # queued in between would count the task for nobody.
                     self.active_count += 1
+                    self._is_waking = False
                 if self.stop_count > 0:
                     self._leave_locked(thread_no)
                     return None
                 if self.queue:
-                    return self.queue.popleft()
+                    task = self.queue.popleft()
+                    if self.queue and self._idle and not self._is_waking:
+                        self._wake_one_locked()
+                    return task
                 self.active_count -= 1
                 self._idle.append(token)
             token.acquire()  # Released by whoever took it off the list.
             has_waited = True
+
+    def _wake_one_locked(self) -> None:
+        # The last to fall idle is the first to work: its memory is still warm.
+        self._is_waking = True
+        self._idle.pop().release()
 
     def _leave_locked(self, thread_no: int) -> None:
         self.active_count -= 1
@@ -111,7 +133,7 @@ class ThreadedTaskDispatcher:
         self.thread_exit_cv.notify_all()
         if self.queue and self._idle:
             # It was woken for a task, perhaps, and stops instead.
-            self._idle.pop().release()
+            self._wake_one_locked()
 
     def set_thread_count(self, count: int) -> None:
         """Start threads, or ask some to stop, until ``count`` will be running.
@@ -146,11 +168,10 @@ class ThreadedTaskDispatcher:
         """Queue a task and wake a worker for it; warn when none is free."""
         with self.lock:
             self.queue.append(task)
-            if self._idle:
-                # The last to fall idle is the first to work: its memory is still warm.
-                self._idle.pop().release()
-            # For a handler_thread of a subclass's own that waits in the known way.
-            self.queue_cv.notify()
+            if self._idle and not self._is_waking:
+                self._wake_one_locked()
+            if self._notifies:
+                self.queue_cv.notify()
             queued = len(self.queue)
             idle = len(self.threads) - self.stop_count - self.active_count
         if queued > idle:

@@ -210,3 +210,11 @@ def test_response_headers_do_not_pass_to_the_next_response(simulate: Simulate) -
     assert "x-number-0" in first.headers
     assert "x-number-0" not in second.headers
     assert "x-number-1" in second.headers
+
+
+def test_many_requests_that_are_read_at_once_are_all_answered(simulate: Simulate) -> None:
+    """The parser is given a read of any size in parts."""
+    sim = simulate(path, recv_bytes=1 << 20)
+    client = sim.connect(get("/abc") * 3000)
+    sim.settle()
+    assert len(client.responses()) == 3000

@@ -277,6 +277,7 @@ class Run:
             wall_clock=network.clock,
             poller_factory=self._make_poller,
             condition_factory=self.scheduler.condition,
+            hand_over_wait=0,
         )
         self.listener = Listener(network)
         self.server = create_server(
