@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
+import subprocess
 import sys
 import time
+import traceback
 
-from tests.hostile.scenarios import SCENARIOS
+from tests.hostile.scenarios import SCENARIOS, summary
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -19,16 +22,23 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; see --list")
     if options.list:
         for name in SCENARIOS:
-            print(name)
+            print(f"{name:<32} {summary(name)}")
         return 0
+    print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}, Python {sys.version}")
     missed = 0
     for name in options.names or SCENARIOS:
         begun = time.monotonic()
-        figures = SCENARIOS[name]()
-        print(f"\n{name} ({time.monotonic() - begun:.1f} s)")
+        print(f"\n{name}: {summary(name)}")
+        try:
+            figures = SCENARIOS[name]()
+        except (OSError, AssertionError, subprocess.SubprocessError):
+            # The others are worth being played all the same.
+            traceback.print_exc(file=sys.stdout)
+            missed += 1
+            continue
         for figure in figures:
             print(figure)
-        sys.stdout.flush()
+        print(f"  ({time.monotonic() - begun:.1f} s)", flush=True)
         missed += sum(not figure.holds for figure in figures)
     print(f"\n{missed} figures out of bounds (marked !)")
     return 1 if missed else 0

@@ -12,8 +12,16 @@ from dataclasses import dataclass, field
 #: What is kept of an answer.
 _KEPT = 4096
 
+_BLOCK = b"x" * 65536
+
 _GONE = select.POLLHUP | select.POLLERR
 _ENDED = _GONE | getattr(select, "POLLRDHUP", 0)
+
+
+def _await_connection(sock: socket.socket) -> None:
+    poll = select.poll()  # Not select(), which knows no descriptor above 1023.
+    poll.register(sock, select.POLLOUT)
+    poll.poll(5000)
 
 
 @dataclass
@@ -89,10 +97,27 @@ class Crowd:
                 sock.connect(("127.0.0.1", self._port))
             new.append(Client(sock))
         for client in new if begin else ():
-            select.select([], [client.sock], [], 5)
+            _await_connection(client.sock)
             client.begun = time.monotonic()
             client.send(begin)
         self.clients += new
+
+    def feed(self, size: int, seconds: float = 50) -> None:
+        """Have each client send so many bytes more; it begins anew with its last piece."""
+        left = dict.fromkeys((client.sock.fileno() for client in self.open), size)
+        clients = {client.sock.fileno(): client for client in self.open}
+        poll = select.poll()
+        for fd in left:
+            poll.register(fd, select.POLLOUT)
+        end = time.monotonic() + seconds
+        while left and time.monotonic() < end:
+            for fd, flags in poll.poll(1000):
+                if not flags & _GONE:
+                    clients[fd].begun = time.monotonic()
+                    left[fd] -= clients[fd].send(_BLOCK[: left[fd]])
+                if flags & _GONE or not left[fd]:
+                    poll.unregister(fd)
+                    del left[fd]
 
     def forget_ended(self) -> int:
         """Close and forget the clients whose connections have ended; return how many."""

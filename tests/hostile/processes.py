@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import resource
 import select
 import subprocess
 import sys
@@ -19,6 +20,8 @@ ROOT = Path(__file__).parent.parent.parent
 
 #: Seconds after which something that should have happened is declared missing.
 PATIENCE = 50.0
+#: Descriptors that the largest crowd needs, with room to spare.
+DESCRIPTORS = 4096
 
 
 def _spawn(module: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -172,14 +175,33 @@ class Peak:
 
 
 @contextlib.contextmanager
+def enough_descriptors() -> Iterator[None]:
+    """Raise the soft limit for the crowd and the server, which inherits it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        yield
+        return
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@contextlib.contextmanager
 def serving(**settings: Any) -> Iterator[tuple[Server, contextlib.ExitStack]]:
     """Give a server, and a stack on which to put what has to end before it does."""
-    server = Server(**settings)
-    try:
-        with contextlib.ExitStack() as stack:
-            yield server, stack
-    finally:
-        server.stop()
+    with enough_descriptors():
+        server = Server(**settings)
+        try:
+            with contextlib.ExitStack() as stack:
+                yield server, stack
+        except BaseException:
+            print("the server's log ends:", *server.log[-40:], file=sys.stderr)
+            raise
+        finally:
+            server.stop()
 
 
 def asking(stack: contextlib.ExitStack, server: Server, **options: Any) -> Asking:
@@ -195,6 +217,22 @@ def watching(stack: contextlib.ExitStack, server: Server) -> Peak:
     peak = Peak(server)
     stack.callback(peak.stop)
     return peak
+
+
+def settled(
+    server: Server, connections: int, spooled: float = float("inf"), seconds: float = 30
+) -> dict[str, int]:
+    """Return the server's counts once it has so few connections, the asking one included.
+
+    They are those of one question: the next may find the one before it still there.
+    """
+    end = time.monotonic() + seconds
+    while True:
+        counts = server.counts()
+        has_settled = counts["channels"] <= connections and counts["spool"] <= spooled
+        if has_settled or time.monotonic() > end:
+            return counts
+        select.select([], [], [], 0.05)
 
 
 def await_that(predicate: Any, seconds: float = PATIENCE) -> bool:

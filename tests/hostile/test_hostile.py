@@ -10,6 +10,8 @@ from tests.hostile.scenarios import SCENARIOS
 
 pytestmark = [
     pytest.mark.hostile,
+    # Far above what any takes: a busy machine is no fault of the server's.
+    pytest.mark.timeout(300),
     pytest.mark.skipif(
         not os.path.exists("/proc/self/smaps_rollup"), reason="costs are read from Linux's /proc"
     ),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import select
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 PATIENCE = 50.0
 BLOCK = b"u" * 65536
@@ -76,14 +78,46 @@ class Uploader(threading.Thread):
         self.is_whole = b"content-length: %d" % len(body) in lines
 
 
-def upload(port: int, what: Upload, count: int, *, stubborn: bool) -> list[Uploader]:
-    """Have so many clients send at once; return them when all have ended."""
+def begin_uploads(port: int, what: Upload, count: int, *, stubborn: bool) -> list[Uploader]:
+    """Have so many clients begin to send at once."""
     uploaders = [Uploader(port, what, stubborn) for _ in range(count)]
     for uploader in uploaders:
         uploader.start()
+    return uploaders
+
+
+def upload(port: int, what: Upload, count: int, *, stubborn: bool) -> list[Uploader]:
+    """Have so many clients send at once; return them when all have ended."""
+    uploaders = begin_uploads(port, what, count, stubborn=stubborn)
     for uploader in uploaders:
         uploader.join(PATIENCE + 10)
     return uploaders
+
+
+class Told(NamedTuple):
+    """What curl tells of an upload: its own exit status and words, and the answer's."""
+
+    exit_status: int
+    words: str
+    status: int
+    sent: int
+
+
+def begin_curl(port: int, path: str, *, expects: bool) -> subprocess.Popen[bytes]:
+    """Have curl begin to send a file, with or without ``Expect: 100-continue``."""
+    command = ["curl", "-q", "-sS", "-o", "/dev/null", "-w", "%{http_code} %{size_upload}"]
+    command += ["--max-time", str(PATIENCE), "--noproxy", "*", "--data-binary", f"@{path}"]
+    if not expects:
+        command += ["-H", "Expect:"]
+    command.append(f"http://127.0.0.1:{port}/body")
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def end_of_curl(process: subprocess.Popen[bytes]) -> Told:
+    """Return what it has to tell, in the end."""
+    output, words = process.communicate(timeout=PATIENCE + 10)
+    status, sent = output.split()
+    return Told(process.returncode, words.decode().strip(), int(status), int(sent))
 
 
 class Pipeliner(threading.Thread):
