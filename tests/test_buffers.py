@@ -199,10 +199,23 @@ class LazyFile(io.BytesIO):
 
 def test_what_is_appended_to_a_temporary_file_is_in_the_descriptor_at_once(monkeypatch):
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda *args, **kw: LazyFile())
+    monkeypatch.delattr(os, "pwrite")  # Where there is none, the file is flushed.
     buffer = TempfileBasedBuffer()
     buffer.append(b"abc")
     assert buffer.getfile().written_through == b"abc"
     assert TempfileBasedBuffer(buffer).getfile().written_through == b"abc"
+
+
+def test_a_temporary_file_takes_what_the_system_takes_in_pieces(monkeypatch):
+    os_pwrite = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda fd, data, at: os_pwrite(fd, data[:2], at))
+    buffer = TempfileBasedBuffer()
+    buffer.append(b"abcde")
+    assert buffer.get(3, skip=True) == b"abc"
+    buffer.append(b"fgh")
+    assert buffer.__len__() == 5
+    assert buffer.get() == b"defgh"
+    buffer.close()
 
 
 def test_a_temporary_file_that_cannot_take_the_copy_is_closed(monkeypatch):
@@ -583,6 +596,7 @@ def test_a_full_disk_costs_no_byte_that_was_held(overflowable, monkeypatch, held
 def test_a_full_disk_leaves_the_string_when_a_file_is_asked_for(overflowable, monkeypatch):
     full = FullDisk(room=2)
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda *args, **kw: full)
+    monkeypatch.delattr(os, "pwrite")
     buffer = overflowable(3)
     buffer.append(b"abcd")
     with pytest.raises(OSError, match="No space"):

@@ -1119,3 +1119,38 @@ def test_empty_lines_that_nothing_follows_are_not_answered(simulate: Simulate) -
     sim.advance(6)
     assert not client.is_open
     assert b"408" not in client.data
+
+
+def test_service_that_fails_ends_the_connection(
+    serve: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nobody else would: no deadline runs while the server works."""
+
+    class Failing(HTTPChannel):
+        def service(self) -> None:
+            raise LookupError("on purpose")
+
+    running = serve(hello)
+    running.server.channel_class = Failing
+    with running.connect() as wire:
+        wire.send(get() * 2)
+        assert wire.read_to_end() == b""
+    assert caplog.messages[-1].startswith("Exception when servicing")
+
+
+def test_hand_over_that_fails_costs_no_response(simulate: Simulate) -> None:
+    """The next request waits for the loop, which hears of the one that was answered."""
+    sim = simulate(path)
+    add_task, calls = sim.server.add_task, []
+
+    def refuse_the_second(task: Any) -> None:
+        calls.append(task)
+        if len(calls) == 2:
+            raise LookupError("full")
+        add_task(task)
+
+    sim.server.add_task = refuse_the_second
+    client = sim.connect(get("/1") + get("/2"))
+    sim.settle()
+    assert [each.body for each in client.responses()] == [b"/1", b"/2"]
+    assert len(calls) == 3

@@ -284,6 +284,30 @@ class TestFiles:
         outbound.put(b"next")
         assert outbound.take_all() == b"next"
 
+    def test_take_no_memory_so_that_what_follows_stays_in_it(self, outbound):
+        outbound.append_file(prepared(b"x" * 500))
+        outbound.put(b"head")
+        outbound.append_file(prepared(b"y" * 500))
+        outbound.put(b"head")
+        assert kinds(outbound) == ["FileSegment", "MemorySegment"] * 2
+        while len(outbound.segments) > 2:
+            outbound.take(250)
+        outbound.put(b"z" * 97)
+        assert kinds(outbound) == ["FileSegment", "MemorySegment"]
+        outbound.put(b"z")
+        assert kinds(outbound)[-1] == "SpoolSegment"
+        assert outbound.take_all().endswith(b"yhead" + b"z" * 98)
+
+    def test_may_be_so_many_and_then_the_next_response_waits(self, outbound):
+        for _ in range(8):
+            assert outbound.has_room(LIMITS)
+            outbound.append_file(prepared(b"x"))
+        assert outbound.has_room(LIMITS)
+        outbound.append_file(prepared(b"x"))
+        assert not outbound.has_room(LIMITS)
+        outbound.take(1)
+        assert outbound.has_room(LIMITS)
+
     def test_leave_together_with_what_is_before_them(self, outbound):
         outbound.put(b"head ")
         outbound.append_file(prepared(b"file"))

@@ -208,6 +208,26 @@ class TestServing:
         assert messages(caplog, "waitress") == ["Exception when servicing <Job>"]
         assert any(each.exc_info and each.exc_info[1] is error for each in caplog.records)
 
+    def test_tells_a_task_that_its_service_failed(self, pool, caplog):
+        """And survives what that raises in turn."""
+        told = []
+
+        class Failing(Job):
+            def service_failed(self):
+                told.append(threading.current_thread().name)
+                raise LookupError("again")
+
+        pool.set_thread_count(1)
+        pool.add_task(Failing(error=LookupError("x")))
+        after = Job()
+        pool.add_task(after)
+        await_event(after.ended)
+        assert told == ["waitress-0"]
+        assert messages(caplog, "waitress") == [
+            "Exception when servicing <Job>",
+            "Exception when ending <Job>",
+        ]
+
     def test_keeps_nothing_of_the_last_task_alive(self, pool):
         pool.set_thread_count(1)
         job = Job()

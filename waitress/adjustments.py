@@ -533,7 +533,9 @@ SETTINGS: tuple[Setting, ...] = (
         "BYTES",
         "How many bytes all temporary files together may hold, those of requests and of "
         "responses. When it is spent a request body is refused (507), and a response waits or the "
-        "client that has stalled longest is cut. 0: nothing beyond outbuf_high_watermark.",
+        "client that has stalled longest is cut. 0: nothing beyond outbuf_high_watermark. Up to "
+        "outbuf_high_watermark each connection may always put on the disk, so that all of them "
+        "together may take that times connection_limit.",
         check=Check(
             "a whole number, 0 or more, or nothing",
             lambda value: value is None or 0 <= value <= MAXINT,
@@ -547,7 +549,9 @@ SETTINGS: tuple[Setting, ...] = (
         _int_marker(1000),
         "connections",
         "How many clients may be connected at once. At the limit connections that are idle make "
-        "room for new ones; where none is, new ones wait in the backlog.",
+        "room for new ones; where none is, new ones wait in the backlog. A client that sends a "
+        "body, however slowly within body_min_rate, is not idle; connection_limit_per_ip bounds "
+        "what one client can hold in this way.",
         lowest=1,
         default_note="1000 connections, or fewer where file descriptors are few",
     ),

@@ -204,8 +204,19 @@ class TempfileBasedBuffer(FileBasedBuffer):
         answer for it, and not by whoever reads later; and so that the descriptor may be
         read from directly (``os.sendfile``).
         """
-        super().append(s)
-        self.file.flush()
+        if not hasattr(os, "pwrite"):
+            super().append(s)
+            self.file.flush()
+            return
+        # In one call and without copying; the file's own position stays where it is.
+        descriptor = self.file.fileno()
+        end = os.fstat(descriptor).st_size
+        rest = memoryview(s)
+        while rest:
+            written = os.pwrite(descriptor, rest, end)
+            end += written
+            rest = rest[written:]
+        self.remain += s.__len__()
 
     def close(self) -> None:
         """Close the file. What a full disk did not take is of no concern any more."""

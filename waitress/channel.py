@@ -66,6 +66,9 @@ __all__ = [
 
 #: What the parser is given at once: what follows a request in it is copied.
 RECEIVE_BYTES = 64 * 1024
+#: The least that is asked for at once while a body is received, whose bytes the parser
+#: passes on as they are.
+BODY_RECEIVE_BYTES = 256 * 1024
 #: What one connection may send in one turn of the loop before the others have theirs.
 FLUSH_BYTES = 1024 * 1024
 #: What is handed to the kernel at once.
@@ -319,8 +322,8 @@ class HTTPChannel(wasyncore.dispatcher):
             self._discard_input()
             return
         size = self.adj.recv_bytes
-        if self.phase is _BODY and size < RECEIVE_BYTES:
-            size = RECEIVE_BYTES  # More of it is on the way, as its head has said.
+        if self.phase is _BODY and size < BODY_RECEIVE_BYTES:
+            size = BODY_RECEIVE_BYTES  # More of it is on the way, as its head has said.
         try:
             data = self.recv(size)
         except BlockingIOError:
@@ -331,14 +334,20 @@ class HTTPChannel(wasyncore.dispatcher):
             return
         if data:
             self._progress_at = self.event_loop.now
-            if len(data) <= RECEIVE_BYTES:
+            size = len(data)
+            if size <= RECEIVE_BYTES or self._is_all_body(size):
                 self.received(data)
             else:
-                for start in range(0, len(data), RECEIVE_BYTES):
+                for start in range(0, size, RECEIVE_BYTES):
                     self.received(data[start : start + RECEIVE_BYTES])
             self._advance()
         elif not self.has_left:
             self.connected = False
+
+    def _is_all_body(self, size: int) -> bool:
+        """Say whether so many bytes all belong to a body whose length is known."""
+        receiver = getattr(self.request, "body_rcv", None)
+        return bool(getattr(receiver, "remain", 0) >= size)
 
     def handle_end_of_stream(self) -> None:
         """Close; but requests that wait run first, though nobody reads their responses.
@@ -503,7 +512,7 @@ class HTTPChannel(wasyncore.dispatcher):
         """Have the first request served, answer it, or invite the body being awaited."""
         queue = self.request_queue
         if queue.requests:
-            first = queue.claim(self.outbound.pending <= self.adj.outbuf_high_watermark)
+            first = queue.claim(self.outbound.has_room(self.adj))
             if first is None:
                 return
             if first.error:
@@ -677,14 +686,8 @@ class HTTPChannel(wasyncore.dispatcher):
 
     def _finish_draining(self) -> None:
         """Close, after everything was sent, so that the client gets to read it."""
-        if self._resets:
-            tcp.reset_on_close(self.socket)
-        elif self._has_unread_input() and self._begin_to_linger():
-            return
-        else:
-            # Closing alone ends nothing while a child of the application's has the socket.
-            tcp.stop_sending(self.socket)
-        self._close_now()
+        if self._resets or not (self._has_unread_input() and self._begin_to_linger()):
+            self._close_now()
 
     def _has_unread_input(self) -> bool:
         """Say whether closing now would reset the connection, and destroy the response.
@@ -741,8 +744,11 @@ class HTTPChannel(wasyncore.dispatcher):
         if self.state is _CLOSED:
             return
         self.clients.lingering.pop(self, None)
-        if self._is_in_mid_response():
+        if self._resets or self._is_in_mid_response():
             tcp.reset_on_close(self.socket)
+        else:
+            # Closing alone ends nothing while a child of the application's has the socket.
+            tcp.stop_sending(self.socket)
         self._move_to(_CLOSED, "closed")
         self.event_loop.deadlines.forget(self)
         self.clients.channels.discard(self)
@@ -1030,13 +1036,26 @@ class HTTPChannel(wasyncore.dispatcher):
 
     def service_ended(self, has_turn: bool) -> None:
         """Report to the loop, and queue for the next request that is there already."""
-        if has_turn:
-            if self.outbound.pending <= self.adj.outbuf_high_watermark:
-                # Behind the others: no pipelining client keeps a worker to itself.
-                self.server.add_task(self)
-            else:
-                self.request_queue.release()
+        if has_turn and not self._has_queued_again():
+            self.request_queue.release()
         self._report()
+
+    def _has_queued_again(self) -> bool:
+        """Queue behind the others, so that no pipelining client keeps a worker to itself."""
+        if not self.outbound.has_room(self.adj):
+            return False
+        try:
+            self.server.add_task(self)
+        except Exception:
+            # Somebody else's dispatcher; the loop will try, and close if it fails again.
+            self.logger.exception("Unexpected error when queueing a task")
+            return False
+        return True
+
+    def service_failed(self) -> None:
+        """End the connection: :meth:`service` itself raised, and nobody reported."""
+        self.reset_when_closed()
+        self.cancel()
 
     def _report(self) -> None:
         event_loop = self.event_loop

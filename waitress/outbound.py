@@ -108,6 +108,9 @@ class _MemorySegment:
         self.size = 0
 
 
+#: Stores behind which no further response is begun.
+_MOST_STORES = 8
+
 #: As many buffers as every system takes in one sendmsg (POSIX guarantees 16, all have
 #: 1024; more than a few dozen save nothing).
 _MOST_PARTS = 64
@@ -234,6 +237,8 @@ class OutboundBuffer:
         # guarded by _lock:
         self._segments: list[_MemorySegment | _SpoolSegment | _FileSegment] = []
         self.pending = 0
+        #: Those of them that are bytes objects; a file takes no memory.
+        self._in_memory = 0
         #: Octets handed over and octets sent since the connection began.
         self.appended_total = 0
         self.sent_total = 0
@@ -291,7 +296,7 @@ class OutboundBuffer:
             # A chunk is in memory already: keeping it costs nothing that it did not cost
             # before, and the reader may well be fast. What counts is what waits before it.
             if (
-                self.pending < memory_limit
+                self._in_memory < memory_limit
                 and size < 2 * memory_limit
                 and not self._spools_locked()
             ):
@@ -301,6 +306,7 @@ class OutboundBuffer:
                     self._segments.append(segment)
                 segment.parts.extend(parts)
                 segment.size += size
+                self._in_memory += size
                 self.pending += size
                 self.appended_total += size
                 return
@@ -312,17 +318,24 @@ class OutboundBuffer:
             self._wait_for_room(size, high_watermark)
         self._spool(parts, size, getattr(limits, "spool_dir", None))
 
+    def has_room(self, limits: OutboundLimits) -> bool:
+        """Say whether another response may be begun before these bytes have left.
+
+        Bounded in stores too, since each may be an open file.
+        """
+        return self.pending <= limits.outbuf_high_watermark and len(self._segments) <= _MOST_STORES
+
     def append_file(self, file: ReadOnlyFileBasedBuffer) -> None:
         """Add a prepared file at the end; it is closed when sent or cut.
 
         Raises:
             ClientDisconnected: the buffer is closed; the file is still the caller's.
         """
+        segment = _FileSegment(file)  # Without the lock: it asks the system.
+        size = len(segment)
         with self._lock:
             if self.is_closed:
                 raise ClientDisconnected
-            segment = _FileSegment(file)
-            size = len(segment)
             if size:
                 self._segments.append(segment)
                 self.had_files = True
@@ -500,11 +513,14 @@ class OutboundBuffer:
             ):
                 # The most usual case: a response in one piece that went in one piece.
                 self._segments.clear()
+                self._in_memory = 0
                 return passed, drained
             while count:
                 segment = self._segments[0]
                 step = min(count, len(segment))
                 segment.advance(step)
+                if type(segment) is _MemorySegment:
+                    self._in_memory -= step
                 count -= step
                 if len(segment):
                     break
@@ -532,7 +548,7 @@ class OutboundBuffer:
             segments = [item for item in self._segments if item is not self._being_spooled]
             self._segments.clear()
             self._marks.clear()
-            self.pending = 0
+            self.pending = self._in_memory = 0
             self._wake_worker_locked()
         failure: Exception | None = None
         for segment in segments:

@@ -199,6 +199,7 @@ class MultiSocketServer:
                 use_poll=self.adj.asyncore_use_poll,
             )
         except (SystemExit, KeyboardInterrupt):
+            _close_channels(self.map)
             self.close()
 
     def close(self) -> None:
@@ -536,7 +537,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
     # -- running -----------------------------------------------------------------------
 
     def run(self) -> None:
-        """Serve until the map is empty, or until Ctrl-C or ``SystemExit``."""
+        """Serve until the map is empty, or until Ctrl-C or ``SystemExit``, then close."""
         try:
             self.asyncore.loop(
                 timeout=self.adj.asyncore_loop_timeout,
@@ -544,7 +545,9 @@ class BaseWSGIServer(wasyncore.dispatcher):
                 use_poll=self.adj.asyncore_use_poll,
             )
         except (SystemExit, KeyboardInterrupt):
+            _close_channels(self._map)
             self.task_dispatcher.shutdown()
+            self.close()
 
     def print_listen(self, format_str: str) -> None:
         """Log the address; the format's fields are host and port."""
@@ -639,6 +642,16 @@ def _spool_limit(adj: Any) -> int:
     if limit is None:
         return default_spool_limit(getattr(adj, "spool_dir", None))
     return int(limit)
+
+
+def _close_channels(map: _Map | None) -> None:
+    """Close the connections of a loop that has ended.
+
+    Nobody sends for them any more; a worker that waits for its reader would wait in vain.
+    """
+    for obj in list((map or {}).values()):
+        if isinstance(obj, HTTPChannel):
+            obj.close()
 
 
 def _derived_connection_limit(highest: int) -> int:

@@ -95,8 +95,16 @@ class ThreadedTaskDispatcher:
                 task.service()
             except BaseException:  # The border that must survive anything.
                 self.logger.exception("Exception when servicing %r", task)
+                self._end_surely(task)
             # An idle worker keeps nothing of its last request alive.
             del task
+
+    def _end_surely(self, task: Task) -> None:
+        """Tell a task that its ``service()`` failed, if it wants to know."""
+        try:
+            getattr(task, "service_failed", _do_nothing)()
+        except BaseException:
+            self.logger.exception("Exception when ending %r", task)
 
     def _next_task(self, thread_no: int, token: threading.Lock) -> Task | None:
         """Return the next task, waiting for it; ``None`` when the thread is to end."""
@@ -208,3 +216,7 @@ class ThreadedTaskDispatcher:
         for task in pending:
             task.cancel()
         return bool(pending)
+
+
+def _do_nothing() -> None:
+    """Take the place of what a task does not have."""

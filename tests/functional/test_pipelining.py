@@ -218,3 +218,24 @@ def test_many_requests_that_are_read_at_once_are_all_answered(simulate: Simulate
     client = sim.connect(get("/abc") * 3000)
     sim.settle()
     assert len(client.responses()) == 3000
+
+
+def test_client_that_reads_nothing_holds_few_files(simulate: Simulate, tmp_path: Any) -> None:
+    """Each response that waits is an open file: the next one is not begun before they leave."""
+    file = tmp_path / "file"
+    file.write_bytes(b"x" * 3000)
+
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        start_response("200 OK", [])
+        return environ["wsgi.file_wrapper"](file.open("rb"))
+
+    sim = simulate(application)
+    client = sim.knock(1000)
+    client.is_reading = False
+    client.send(get() * 100)
+    sim.settle()
+    assert sim.dispatcher.served <= 10
+    assert len(sim.channel.outbufs) <= 12
+    client.is_reading = True
+    sim.settle()
+    assert [len(each.body) for each in client.responses()] == [3000] * 100

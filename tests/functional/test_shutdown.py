@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,7 @@ import pytest
 from tests.compat.live import PATIENCE, Gate, Running
 from tests.fakes import RecordingObserver, Simulation, get, post
 from tests.functional.applications import Never, hello, large, path
+from tests.looping import await_event
 from waitress import create_server, wasyncore
 from waitress.channel import HTTPChannel
 
@@ -38,6 +41,54 @@ def test_interrupt_ends_the_run_and_the_workers(error: type[BaseException], no_l
     assert not server.task_dispatcher.threads
     server.close()
     assert not server._map
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no unix sockets")
+def test_interrupt_removes_the_file_of_a_unix_socket(tmp_path: Path, no_leaks: None) -> None:
+    path = tmp_path / "socket"
+    server = create_server(hello, unix_socket=str(path), asyncore_loop_timeout=0)
+    assert path.exists()
+    server.asyncore = interrupting(KeyboardInterrupt)
+    server.run()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:0", "127.0.0.1:0 127.0.0.1:0"])
+def test_interrupt_lets_a_worker_go_that_waits_for_its_reader(listen: str, no_leaks: None) -> None:
+    ended = threading.Event()
+
+    def application(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        try:
+            while True:
+                yield b"x" * 1_000_000
+        finally:
+            ended.set()
+
+    server = create_server(
+        application, listen=listen, spool_limit=0, outbuf_high_watermark=1_000_000
+    )
+    channels: dict[int, Any] = {}
+
+    def interrupt() -> None:
+        if any(each.outbound.worker_is_waiting for each in channels.values()):
+            raise KeyboardInterrupt
+
+    one = server_listeners(server)[0]
+    channels = one.active_channels
+    one.readable = lambda: interrupt() or type(one).readable(one)
+    server.adj.asyncore_loop_timeout = 0.05
+    with socket.create_connection((one.effective_host, int(one.effective_port))) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+        server.run()
+        assert ended.is_set()
+    assert not server.task_dispatcher.threads
+
+
+def server_listeners(server: Any) -> list[Any]:
+    """Return the listeners of a server of one or several addresses."""
+    objects = getattr(server, "_map", None) or server.map
+    return [each for each in objects.values() if hasattr(each, "accept_connections")]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
@@ -84,11 +135,13 @@ def test_close_may_be_repeated(simulate: Simulate) -> None:
 def test_channel_closed_from_another_thread_is_closed_by_the_loop(serve: Serve) -> None:
     """A worker, or whoever else, never closes a socket (CVE-2022-31015)."""
     closed_in: list[str] = []
+    closed = threading.Event()
 
     class Noting(HTTPChannel):
         def del_channel(self, map: Any = None) -> None:
             closed_in.append(threading.current_thread().name)
             super().del_channel(map)
+            closed.set()
 
     running = serve(hello)
     running.server.channel_class = Noting
@@ -97,6 +150,7 @@ def test_channel_closed_from_another_thread_is_closed_by_the_loop(serve: Serve) 
         (channel,) = running.server.active_channels.values()
         channel.close()
         assert wire.read_to_end() == b""
+    await_event(closed)
     assert closed_in == ["loop"]
 
 

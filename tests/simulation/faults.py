@@ -39,9 +39,10 @@ def odd_disk(rng: random.Random, likelihood: float, point: Callable[[str], None]
         return os.pwrite(fd, data[: max(1, size - size // 3)], position)
 
     files = types.SimpleNamespace(TemporaryFile=make_file, gettempdir=tempfile.gettempdir)
-    system = types.SimpleNamespace(pwrite=pwrite, pread=os.pread)
+    system = types.SimpleNamespace(pwrite=pwrite, pread=os.pread, fstat=os.fstat)
     changes: list[tuple[Any, str, Any]] = [
         (buffers, "tempfile", files),
+        (buffers, "os", system),
         (spool, "tempfile", files),
         (spool, "os", system),
     ]
