@@ -1154,3 +1154,20 @@ def test_hand_over_that_fails_costs_no_response(simulate: Simulate) -> None:
     sim.settle()
     assert [each.body for each in client.responses()] == [b"/1", b"/2"]
     assert len(calls) == 3
+
+
+@pytest.mark.parametrize("event", ["request_started", "request_serviced"])
+def test_observer_that_fails_leaves_no_connection_behind(simulate: Simulate, event: str) -> None:
+    """A request that stayed in service would stay for ever: no deadline runs meanwhile."""
+    sim = simulate(hello)
+    sim.server.observer = observer = RecordingObserver()
+
+    def fail(request: Any) -> None:
+        raise LookupError("on purpose")
+
+    setattr(observer, event, fail)
+    with pytest.raises(LookupError):  # To the worker, which logs it.
+        sim.connect(get())
+    sim.settle()
+    assert not sim.channels or not sim.channel.requests
+    assert not any(channel.request_queue.in_service for channel in sim.channels)

@@ -324,6 +324,81 @@ def test_the_head_that_leaves_is_the_one_that_an_override_builds():
     assert ("Content-Length", "1") in task.response_headers
 
 
+@pytest.mark.parametrize(
+    ("result", "headers", "body"),
+    [
+        ([b"abc"], [], b"abc"),
+        ([b"a", b"b"], [], b"ab"),
+        ([b"abc"], [("Content-Length", "2")], b"ab"),
+    ],
+)
+def test_a_head_that_an_override_builds_by_itself_is_followed_by_the_body(result, headers, body):
+    class Mine(WSGITask):
+        logger = Log()
+
+        def build_response_header(self):
+            return b"HTTP/1.1 200 Mine\r\n\r\n"
+
+    channel = Channel(respond(result, headers))
+    Mine(channel, Request()).service()
+    assert channel.sent() == b"HTTP/1.1 200 Mine\r\n\r\n" + body
+
+
+@pytest.mark.parametrize("status", ["204 No Content", "304 Not Modified"])
+def test_an_override_of_the_head_does_not_lead_to_a_body_where_none_is_allowed(status):
+    class Mine(WSGITask):
+        logger = Log()
+
+        def build_response_header(self):
+            return b""
+
+    channel = Channel(respond([b"abc"], status=status))
+    Mine(channel, Request()).service()
+    assert channel.sent() == b""
+
+
+def test_what_a_subclass_changes_between_start_and_head_is_what_leaves():
+    class Mine(WSGITask):
+        def build_response_header(self):
+            self.status = "201 Mine"
+            return super().build_response_header()
+
+    class Other(WSGITask):
+        def build_response_header(self):
+            self.response_headers = [field for field in self.response_headers if field[0] != "X"]
+            return super().build_response_header()
+
+    application = respond([b"x"], [("X", "1"), ("Y", "2")])
+    channel = Channel(application)
+    Mine(channel, Request()).service()
+    assert b"HTTP/1.1 201 Mine\r\n" in channel.sent()
+    assert b"\r\nX: 1\r\n" in channel.sent()
+    channel = Channel(application)
+    Other(channel, Request()).service()
+    assert b"\r\nX: 1\r\n" not in channel.sent()
+    assert b"\r\nY: 2\r\n" in channel.sent()
+    assert answer(application).headers["X"] == "1"
+
+
+def test_what_one_task_does_to_its_fields_is_not_seen_by_the_next():
+    application = respond([b"x"], [("X", "1")])
+    task = make(application)
+    task.start_response("200 OK", [("X", "1")])
+    task.response_headers.append(("Y", "2"))
+    assert "Y" not in answer(application).headers
+
+
+def test_the_fields_that_left_can_be_read_afterwards():
+    task = serve(respond([b"x"], [("x-a", " \xe9: b"), ("X-B", "")]))
+    assert task.response_headers == [
+        ("Content-Length", "1"),
+        ("Date", Response(task).headers["Date"]),
+        ("Server", "waitress"),
+        ("X-A", " \xe9: b"),
+        ("X-B", ""),
+    ]
+
+
 def test_headers_never_accumulate_from_one_response_to_the_next():
     """Proves R21."""
     channel = Channel()
@@ -760,6 +835,11 @@ def test_headers_may_be_any_iterable_of_pairs_even_one_that_is_used_up():
     assert task.complete
 
 
+def test_pairs_may_be_lists():
+    task = start("200 OK", [["X-A", "1"], ("x-b", "2")])
+    assert task.response_headers == [("X-A", "1"), ("x-b", "2")]
+
+
 def test_the_list_given_is_not_the_list_kept():
     headers = [("X-A", "1")]
     task = start("200 OK", headers)
@@ -1118,6 +1198,15 @@ def test_a_file_that_is_not_sent_is_not_read(options):
         respond(wrap(Unread(b"abcdef")), status=status), command=options.get("command", "GET")
     )
     assert Response(task).body == b""
+
+
+def test_a_file_of_which_nothing_was_promised_is_not_read():
+    file = File(b"abcdef")
+    task = serve(respond(wrap(file), [("Content-Length", "0")]))
+    response = Response(task)
+    assert (response.headers["Content-Length"], response.body) == ("0", b"")
+    assert task.logger.warnings == []
+    assert file.closings == 1
 
 
 def test_a_file_that_ends_before_its_measure_closes_the_connection():

@@ -27,7 +27,7 @@ from typing import Any
 
 from waitress import tcp, wasyncore
 from waitress.buffers import OverflowableBuffer, ReadOnlyFileBasedBuffer
-from waitress.clients import Clients
+from waitress.clients import CROWDED_PART, Clients
 from waitress.observer import NO_OBSERVER, Observer
 from waitress.outbound import ClientDisconnected, FileFailedError, OutboundBuffer
 from waitress.parser import HTTPRequestParser
@@ -1010,7 +1010,8 @@ class HTTPChannel(wasyncore.dispatcher):
     @property
     def close_requested(self) -> bool:
         """Whether the server wants the connection back after the response."""
-        return self.clients.is_crowded
+        clients = self.clients
+        return len(clients.channels) > clients.limit * CROWDED_PART
 
     def reset_when_closed(self) -> None:
         """Make the end of the connection a reset: the response is not whole."""

@@ -2,8 +2,14 @@
 
 Two things are decided here and nowhere else. :func:`choose_framing` says how the
 recipient will know where the body ends, whether one is sent at all, and whether the
-connection can go on. :func:`check_status` and :func:`check_headers` say what of an
-application's words may reach the wire. The rest renders.
+connection can go on. :func:`check_start` says what of an application's words may reach
+the wire. The rest renders.
+
+Applications say the same again and again. What was found good is therefore remembered, as
+a :class:`Start`, and so are the heads made of it: for most responses there is one look-up
+to check status and fields, one to find the head, and then the length and the date are
+filled in. Every memory is bounded, and holds nothing but plain strings that were checked:
+an object that claims to be equal to one of them gets what was checked, not itself.
 
 No I/O, no clock, no settings: the date and the identity of the server are arguments.
 Row 2: imports nothing of the package.
@@ -13,25 +19,28 @@ from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 __all__ = [
+    "CHUNK_END",
     "JOIN_BYTES",
     "LAST_CHUNK",
     "BodyMode",
     "Framing",
+    "Head",
+    "Start",
     "check_final_status",
-    "check_headers",
+    "check_start",
     "check_status",
     "choose_framing",
+    "chunk_heads",
     "client_keeps_alive",
     "coalesce",
-    "complete_headers",
-    "find_content_length",
-    "frame_chunk",
+    "compose_start",
     "hop_by_hop",
+    "known_start",
     "render_head",
     "status_allows_body",
 ]
@@ -56,6 +65,9 @@ hop_by_hop = frozenset(
 
 #: What ends a body of chunks: the last chunk and an empty trailer section (RFC 9112, 7.1).
 LAST_CHUNK = b"0\r\n\r\n"
+
+#: What ends any other chunk.
+CHUNK_END = b"\r\n"
 
 #: Bytes up to which copying pieces into one costs less than handling them apart.
 #: (One more piece costs about as much as copying 20 KiB, CPython 3.11 on x86-64.)
@@ -89,6 +101,12 @@ class Framing(NamedTuple):
     keep_alive: bool
 
 
+#: What decides about a head besides status and fields: the version, whether it answers
+#: HEAD, whether the length is known, whether the connection may persist, and what names
+#: the server.
+Circumstances = tuple[str, bool, bool, bool, "str | None"]
+
+
 def _framings(mode: BodyMode) -> tuple[tuple[Framing, Framing], tuple[Framing, Framing]]:
     """Make all framings of a mode, to be indexed by ``[sends_body][keep_alive]``."""
     return (
@@ -98,7 +116,6 @@ def _framings(mode: BodyMode) -> tuple[tuple[Framing, Framing], tuple[Framing, F
 
 
 # Looked up here once: in Python 3.11 finding a member on its class takes 0.1 µs.
-_MODE_NONE = BodyMode.NONE
 _MODE_LENGTH = BodyMode.LENGTH
 _MODE_CHUNKED = BodyMode.CHUNKED
 
@@ -109,15 +126,15 @@ _UNTIL_CLOSE = _framings(BodyMode.UNTIL_CLOSE)
 
 
 def choose_framing(
-    version: str, method: str, status: str, content_length: int | None, keep_alive: bool
+    version: str, is_head: bool, status: str, knows_length: bool, keep_alive: bool
 ) -> Framing:
     """Decide how a response is delimited and whether its connection persists.
 
     Args:
         version: ``"1.0"`` or ``"1.1"``, of the response.
-        method: of the request, as sent.
+        is_head: whether the request's method is HEAD.
         status: the code and the reason phrase, e.g. ``"200 OK"``.
-        content_length: bytes of the body, if known.
+        knows_length: whether the number of the body's bytes is known.
         keep_alive: whether client and server both wish the connection to persist.
 
     Source: RFC 9112, 6.3 (the numbers below) and 9.3.
@@ -125,8 +142,8 @@ def choose_framing(
     if not status_allows_body(status):  # (1)
         # In HTTP/1.0 only a length tells a client that keeps the connection not to wait.
         return _NONE[False][keep_alive and version == "1.1"]
-    sends_body = method != "HEAD"  # (1): the same head as for GET, and nothing after it
-    if content_length is not None:  # (6)
+    sends_body = not is_head  # (1): the same head as for GET, and nothing after it
+    if knows_length:  # (6)
         return _LENGTH[sends_body][keep_alive]
     if version == "1.1":  # (4)
         return _CHUNKED[sends_body][keep_alive]
@@ -159,16 +176,17 @@ def client_keeps_alive(version: str, connection: str | None) -> bool:
     return version == "1.1" or "keep-alive" in options
 
 
-def frame_chunk(data: bytes) -> tuple[bytes, ...]:
-    """Return ``data`` as one chunk (RFC 9112, 7.1), in pieces; a large one is not copied.
+class _ChunkHeads(dict[int, bytes]):
+    """The first line of a chunk (RFC 9112, 7.1) by its size, made when missing."""
 
-    Args:
-        data: at least one byte: an empty chunk is the last one.
-    """
-    size = len(data)
-    if size <= JOIN_BYTES:
-        return (b"%X\r\n%b\r\n" % (size, data),)
-    return (b"%X\r\n" % size, data, b"\r\n")
+    def __missing__(self, size: int) -> bytes:
+        _make_room(self)
+        line = self[size] = b"%X\r\n" % size
+        return line
+
+
+#: To be indexed by the size of a chunk, at least 1: one of no bytes would be the last.
+chunk_heads = _ChunkHeads()
 
 
 def coalesce(pieces: Iterable[bytes]) -> list[bytes]:
@@ -225,7 +243,7 @@ _CACHED_CHARS = 256
 _HOP_BY_HOP = frozenset(name.title() for name in hop_by_hop)
 
 #: Fields that hardly ever have the same value twice, or one that is better forgotten;
-#: and those that check_headers() has to refuse, which it does for what is not cached.
+#: and those that check_start() has to refuse, which it does for what is not cached.
 _NEVER_CACHED = _HOP_BY_HOP.union(
     (
         "Content-Range",
@@ -239,11 +257,21 @@ _NEVER_CACHED = _HOP_BY_HOP.union(
     )
 )
 
-# Three memories of what was found good, each emptied when full. Any thread may add to
-# them or empty them at any time: what is missing is found out again.
+#: So many fields, and so many characters in all of them, has a start that is remembered.
+_START_FIELDS = 32
+_START_CHARS = 2048
+
+# Memories of what was found good, each emptied when full. Any thread may add to them or
+# empty them at any time: what is missing is found out again.
 _final_statuses: set[str] = set()
 _canonical_names: dict[str, str] = {}
-_canonical_fields: dict[Field, Field] = {}
+# By the pair as given: that pair, of plain strings, and the field in wire form.
+_known_fields: dict[Field, tuple[Field, Field]] = {}
+# By status and pairs as given.
+_known_starts: dict[tuple[str, tuple[Field, ...]], Start] = {}
+# By status and fields in wire form, without Content-Length: starts that differ only in
+# that, as those of one page after the other do, share their heads.
+_known_heads: dict[tuple[str, tuple[Field, ...]], dict[Circumstances, Head]] = {}
 
 
 def check_status(status: object) -> str:
@@ -289,63 +317,114 @@ def check_final_status(status: object) -> str:
     return status
 
 
-def check_headers(headers: Iterable[Any]) -> tuple[list[Field], int | None]:
-    """Check an application's response fields; return them, and their Content-Length.
+class Start:
+    """What is said of a response before its body: status and fields, checked.
+
+    Shared by all responses of which the same is said, and never changed.
+    """
+
+    __slots__ = ("content_length", "fields", "heads", "length", "status", "wire_fields")
+
+    def __init__(
+        self,
+        status: str,
+        fields: tuple[Field, ...],
+        wire_fields: tuple[Field, ...],
+        length: str | None,
+        heads: dict[Circumstances, Head],
+    ) -> None:
+        #: The code and the reason phrase.
+        self.status = status
+        #: The fields in order, names as they were given.
+        self.fields = fields
+        #: The fields in wire form, without Content-Length.
+        self.wire_fields = wire_fields
+        #: What Content-Length says, as text and as a number; ``None`` without one.
+        self.length = length
+        self.content_length = None if length is None else int(length)
+        #: The heads made so far; see :func:`render_head`, which adds to them.
+        self.heads = heads
+
+
+#: Find the start remembered for (status, fields), or ``None``. Raises a TypeError for what
+#: is not hashable, and so not remembered either. (No function of Python's: for most
+#: responses this is all there is to do, and calling one would take as long again.)
+known_start: Callable[[tuple[Any, tuple[Any, ...]]], Start | None] = _known_starts.get
+
+
+def check_start(status: object, headers: Iterable[Any]) -> Start:
+    """Check what an application gave to ``start_response``.
 
     Args:
+        status: the code and the reason phrase.
         headers: any iterable of (name, value) pairs; a one-shot iterator is fine.
 
-    Returns:
-        The pairs as tuples, in order, names as they were given; and the number that
-        Content-Length says, ``None`` without one.
-
     Raises:
-        AssertionError: a name or value is not a string, or a name is hop-by-hop.
-        ValueError: an item is not a pair; a name is not a token; a value holds a control
+        AssertionError: status, a name or a value is not a string, or a name is hop-by-hop.
+        ValueError: the status cannot stand in a status line, or is an interim one (1xx);
+            an item is not a pair; a name is not a token; a value holds a control
             character or one outside latin-1; Content-Length is not a non-negative
             decimal number, or is given twice.
     """
-    checked: list[Field] = []
-    content_length: int | None = None
-    for pair in headers:
-        try:
-            field = _canonical_fields.get(pair)
-        except TypeError:  # a list, or a tuple that holds one: not hashable
-            field = None
-        if field is None:
-            pair = _plain_pair(pair)
-            field = _canonical_field(pair)
-            if field[0] in _HOP_BY_HOP:
-                raise AssertionError(
-                    f'{pair[0]} is a "hop-by-hop" header; it cannot be used by a WSGI '
-                    "application (see PEP 3333)"
-                )
-        if field[0] == "Content-Length":
-            if content_length is not None:
-                raise ValueError("Content-Length is given more than once")
-            content_length = int(field[1])
-        checked.append(pair)
-    return checked, content_length
+    return _make_start(check_final_status(status), headers, refused=_HOP_BY_HOP)
 
 
-def find_content_length(headers: Iterable[Field]) -> int | None:
-    """Return what a Content-Length among ``headers`` says; ``None`` without one.
+def compose_start(status: object, headers: Sequence[Any]) -> Start:
+    """Check what a task has put together: as :func:`check_start` does, less strictly.
+
+    The status may be an interim one, and fields may speak about the connection.
 
     Raises:
-        ValueError: it is not a non-negative decimal number.
+        AssertionError, ValueError: as above.
     """
-    for name, value in headers:
-        if len(name) == 14 and name.lower() == "content-length":
-            return _parse_content_length(value)
-    return None
+    try:
+        start = known_start((status, tuple(headers)))
+    except TypeError:  # lists, where pairs should be tuples
+        start = None
+    return start or _make_start(check_status(status), headers, refused=frozenset())
 
 
-def _parse_content_length(value: str) -> int:
-    # int() alone would take " 1_0", "+1", "-1" and the digits of every script.
-    number = int(value)
-    if not (value.isascii() and value.isdigit()):
-        raise ValueError(f"Content-Length {value!r} is not a non-negative decimal number")
-    return number
+def _make_start(status: str, headers: Iterable[Any], refused: frozenset[str]) -> Start:
+    """Check the fields, and remember them together with ``status`` if that may serve."""
+    fields: list[Field] = []
+    wire_fields: list[Field] = []
+    length: str | None = None
+    is_known = status in _final_statuses
+    for pair in headers:
+        try:
+            known = _known_fields.get(pair)
+        except TypeError:  # a list, or a tuple that holds one: not hashable
+            known = None
+        if known is None:
+            known = _check_field(_plain_pair(pair))
+            is_known = is_known and known[0] in _known_fields
+            if known[1][0] in refused:
+                raise AssertionError(
+                    f'{known[0][0]} is a "hop-by-hop" header; it cannot be used by a WSGI '
+                    "application (see PEP 3333)"
+                )
+        given, field = known
+        fields.append(given)
+        if field[0] != "Content-Length":
+            wire_fields.append(field)
+        elif length is None:
+            length = field[1]
+        else:
+            raise ValueError("Content-Length is given more than once")
+    start = Start(status, tuple(fields), tuple(wire_fields), length, {})
+    if is_known and len(fields) <= _START_FIELDS:
+        _remember(start)
+    return start
+
+
+def _remember(start: Start) -> None:
+    """Have the start found by :data:`known_start`, unless it is large."""
+    if sum([len(name) + len(value) for name, value in start.fields]) > _START_CHARS:
+        return
+    _make_room(_known_heads)
+    start.heads = _known_heads.setdefault((start.status, start.wire_fields), start.heads)
+    _make_room(_known_starts)
+    _known_starts[start.status, start.fields] = start
 
 
 def _plain_pair(pair: Any) -> Field:
@@ -364,8 +443,8 @@ def _plain_pair(pair: Any) -> Field:
     return str.__str__(name), str.__str__(value)
 
 
-def _canonical_field(pair: Field) -> Field:
-    """Check a pair of plain strings; return it with the name in wire form.
+def _check_field(pair: Field) -> tuple[Field, Field]:
+    """Check a pair of plain strings; return it, and the same with the name in wire form.
 
     Raises:
         ValueError: name or value cannot stand in a field line, or the value is not one
@@ -376,12 +455,19 @@ def _canonical_field(pair: Field) -> Field:
         _check_value(value)
     canonical = _canonical_names.get(name) or _canonical_name(name)
     if canonical == "Content-Length":
-        _parse_content_length(value)
-    field = (canonical, value)
+        _check_content_length(value)
+    known = (pair, (canonical, value))
     if len(name) + len(value) <= _CACHED_CHARS and canonical not in _NEVER_CACHED:
-        _make_room(_canonical_fields)
-        _canonical_fields[pair] = field
-    return field
+        _make_room(_known_fields)
+        _known_fields[pair] = known
+    return known
+
+
+def _check_content_length(value: str) -> None:
+    # int() alone would take " 1_0", "+1", "-1" and the digits of every script.
+    int(value)
+    if not (value.isascii() and value.isdigit()):
+        raise ValueError(f"Content-Length {value!r} is not a non-negative decimal number")
 
 
 def _check_value(value: str) -> None:
@@ -419,86 +505,107 @@ _by_name = itemgetter(0)
 # fields take 0.3 µs so) it is the fastest: half the time of "%s: %s".__mod__.
 _field_line = ": ".join
 
+# Stand where length and date are to be filled in: no checked text has such characters.
+_LENGTH_GAP = "\0"
+_DATE_GAP = "\1"
 
-def complete_headers(
-    version: str,
-    headers: Sequence[Any],
-    framing: Framing,
-    content_length: int | None,
-    date: str,
-    ident: str | None,
-) -> list[Field]:
-    """Return the fields that leave: the application's, in wire form, and the server's own.
+
+class Head:
+    """A head, complete but for the length of the body and the date.
+
+    Shared by all responses that begin alike, and never changed.
+    """
+
+    __slots__ = (
+        "_after_date",
+        "_before_length",
+        "_between",
+        "_has_length",
+        "is_chunked",
+        "keep_alive",
+        "mode",
+        "sends_body",
+        "told_last",
+    )
+
+    def __init__(self, framing: Framing, text: str) -> None:
+        #: See :class:`Framing`.
+        self.mode, self.sends_body, self.keep_alive = framing
+        #: Whether body bytes follow, in chunks.
+        self.is_chunked = self.sends_body and self.mode is _MODE_CHUNKED
+        # Content-Length stands before Date: fields are in the order of their names.
+        self._before_length, gap, rest = text.rpartition(_LENGTH_GAP)
+        self._has_length = bool(gap)
+        self._between, _, self._after_date = rest.partition(_DATE_GAP)
+        #: Length, date and bytes of the last time :meth:`render` was called. Always
+        #: replaced as a whole: a thread sees one triple or another.
+        self.told_last: tuple[str | int | None, str | None, bytes] = (None, None, b"")
+
+    def render(self, length: str | int | None, date: str) -> bytes:
+        """Return the bytes of the head.
+
+        Args:
+            length: what Content-Length is to say, if the head has that.
+            date: what Date is to say, unless the application has.
+        """
+        told = (
+            self._before_length
+            + (str(length) if self._has_length else "")
+            + self._between
+            + (date if self._after_date else "")
+            + self._after_date
+        ).encode("latin-1")
+        self.told_last = (length, date, told)
+        return told
+
+
+def render_head(start: Start, circumstances: Circumstances) -> Head:
+    """Return the head for a start under these circumstances, and remember it with that.
+
+    The application's fields leave in wire form, with those that are the server's to add,
+    in the order of their names; fields of one name keep their order.
 
     Args:
-        version: ``"1.0"`` or ``"1.1"``.
-        headers: (name, value) pairs. A Content-Length among them is used as it stands,
-            or dropped if the status allows no body.
-        framing: as decided by :func:`choose_framing`.
-        content_length: bytes of the body, for want of a field that says so.
-        date: an HTTP date, for want of a Date.
-        ident: what names the server in ``Server`` or, where the application has sent
-            that, in ``Via``. Nothing falsy is announced in ``Server``.
+        start: what was said of the response. Its Content-Length is dropped if the status
+            allows no body, its Date if it is empty.
+        circumstances: version (``"1.0"`` or ``"1.1"``); whether the request's method is
+            HEAD; whether the length of the body is known; whether client and server both
+            wish the connection to persist; and what names the server in ``Server`` or,
+            where the application has sent that, in ``Via``. Nothing falsy is announced
+            in ``Server``.
 
     Raises:
-        AssertionError: a name or value is not a string.
-        ValueError: a name or value cannot stand in a field line, or Content-Length is
-            not one non-negative decimal number.
+        AssertionError: the version is neither 1.0 nor 1.1.
+        ValueError: what names the server cannot stand in a field line.
     """
-    known = _canonical_fields
-    try:
-        fields = [known.get(pair) or _canonical_field(_plain_pair(pair)) for pair in headers]
-    except TypeError:  # a subclass of Task put lists among the tuples
-        fields = [_canonical_field(_plain_pair(pair)) for pair in headers]
-    given = dict(fields)
-    if len(given) < len(fields) and [name for name, _ in fields].count("Content-Length") > 1:
-        raise ValueError("Content-Length is given more than once")
-    mode = framing.mode
-    if mode is _MODE_NONE:
-        if "Content-Length" in given:
-            fields = _without(fields, "Content-Length")
-    elif mode is _MODE_LENGTH:
-        if "Content-Length" not in given:
-            fields.append(("Content-Length", str(content_length)))
-    elif mode is _MODE_CHUNKED:
+    version, is_head, knows_length, keep_alive, ident = circumstances
+    if version not in ("1.0", "1.1"):
+        raise AssertionError("neither HTTP/1.0 or HTTP/1.1")
+    status = start.status
+    framing = choose_framing(version, is_head, status, knows_length, keep_alive)
+    given = dict(start.wire_fields)
+    is_dated = bool(given.get("Date"))
+    fields = [field for field in start.wire_fields if is_dated or field[0] != "Date"]
+    if framing.mode is _MODE_LENGTH:
+        fields.append(("Content-Length", _LENGTH_GAP))
+    elif framing.mode is _MODE_CHUNKED:
         fields.append(("Transfer-Encoding", "chunked"))
-
     if "Connection" not in given:
         if not framing.keep_alive:
             fields.append(("Connection", "close"))
         elif version == "1.0":
             fields.append(("Connection", "Keep-Alive"))
-
-    if not given.get("Date"):
-        if "Date" in given:
-            fields = _without(fields, "Date")
-        fields.append(("Date", date))
-
+    if not is_dated:
+        fields.append(("Date", _DATE_GAP))
     if "Server" in given:
-        fields.append(("Via", ident or "waitress"))
+        fields.append(_check_field(("Via", ident or "waitress"))[1])
     elif ident:
-        server = ("Server", ident)
-        fields.append(_canonical_fields.get(server) or _canonical_field(server))
-    return fields
-
-
-def render_head(version: str, status: str, fields: Iterable[Field]) -> bytes:
-    """Return a status line, field lines in the order of their names, and the empty line.
-
-    Fields of one name keep their order. All text was checked before, but for ``status``.
-
-    Raises:
-        AssertionError: the version is neither 1.0 nor 1.1, or the status not a string.
-        ValueError: the status cannot stand in a status line.
-    """
-    if version not in ("1.0", "1.1"):
-        raise AssertionError("neither HTTP/1.0 or HTTP/1.1")
-    status = check_status(status)
-    if len(status) == 3:
-        status += " "
-    lines = [f"HTTP/{version} {status}", *map(_field_line, sorted(fields, key=_by_name)), "\r\n"]
-    return "\r\n".join(lines).encode("latin-1")
-
-
-def _without(fields: list[Field], name: str) -> list[Field]:
-    return [field for field in fields if field[0] != name]
+        fields.append(_check_field(("Server", ident))[1])
+    fields.sort(key=_by_name)
+    # A code alone gets the space that the grammar wants behind it.
+    status_line = f"HTTP/{version} {status}" + (" " if len(status) == 3 else "")
+    text = "\r\n".join([status_line, *map(_field_line, fields), "\r\n"])
+    head = Head(framing, text)
+    _make_room(start.heads)
+    start.heads[circumstances] = head
+    return head

@@ -62,15 +62,22 @@ def serve_next(channel: ServedChannel) -> None:
     if request is None:  # The connection ended before its turn came.
         channel.service_ended(False)
         return
-    if channel.observer.listening:
-        channel.observer.request_started(request)
-    keep_alive = _answer_surely(channel, request)
-    if channel.observer.listening:
-        _mark_end(channel, request)
-    has_turn, dropped = channel.request_queue.finish(keep_alive)
-    channel.discard_request(request)
-    channel.drop_requests(dropped)
-    channel.service_ended(has_turn)
+    observer = channel.observer
+    keep_alive = False
+    try:
+        if observer.listening:
+            observer.request_started(request)
+        keep_alive = _answer(channel, request)
+        if observer.listening:
+            _mark_end(channel, request)
+    finally:
+        # Whatever an observer does: a request that stays in service is never answered, and
+        # no deadline runs meanwhile.
+        has_turn, dropped = channel.request_queue.finish(keep_alive)
+        channel.discard_request(request)
+        if dropped:
+            channel.drop_requests(dropped)
+        channel.service_ended(has_turn)
 
 
 def answer_error(channel: ServedChannel, request: Any) -> None:
@@ -80,47 +87,49 @@ def answer_error(channel: ServedChannel, request: Any) -> None:
     """
     if channel.observer.listening:
         channel.observer.request_started(request)
-    _answer_surely(channel, request)
+    _answer(channel, request)
     if channel.observer.listening:
         _mark_end(channel, request)
 
 
-def _answer_surely(channel: ServedChannel, request: Any) -> bool:
-    """Answer a request; say whether the connection may go on."""
+def _answer(channel: ServedChannel, request: Any) -> bool:
+    """Run the task of one request; say whether the connection may go on."""
+    task = None
     try:
-        return _answer(channel, request)
+        try:
+            task_class = channel.error_task_class if request.error else channel.task_class
+            task = task_class(channel, request)
+            if channel.connected:
+                task.service()
+            else:
+                task.close_on_finish = True
+        except BaseException as error:  # noqa: BLE001 - reported one call away
+            return _report_failure(channel, request, task, error)
+        return not task.close_on_finish
     except BaseException:
-        # A task, an error task or a parser of the user's that cannot even be made. The
-        # request must not stay in service: nothing would ever end the connection.
-        channel.logger.exception(f"Exception while serving {request.path}")
+        # A task, an error task or a parser of the user's that cannot even be made.
+        channel.logger.exception(f"Exception while serving {getattr(request, 'path', '')}")
         channel.reset_when_closed()
         return False
 
 
-def _answer(channel: ServedChannel, request: Any) -> bool:
-    """Run the task of one request; say whether the connection may go on."""
-    task_class = channel.error_task_class if request.error else channel.task_class
-    task = None
-    try:
-        task = task_class(channel, request)
-        if not channel.connected:
-            task.close_on_finish = True
-            return False
-        task.service()
-    except ClientDisconnected:
+def _report_failure(channel: ServedChannel, request: Any, task: Any, error: BaseException) -> bool:
+    """Log what a task raised and tell the client; say whether the connection may go on.
+
+    Runs while ``error`` is handled.
+    """
+    if isinstance(error, ClientDisconnected):
         channel.logger.info(f"Client disconnected while serving {request.path}")
         _cut(channel, task)
         # Whoever only ended its own side may still want the others done; nothing is
         # written for them, so that no response can follow one that was cut.
         return channel.has_left
-    except BaseException:
-        channel.logger.exception(f"Exception while serving {request.path}")
-        if task is not None and task.wrote_header:
-            _cut(channel, task)
-        else:
-            _answer_with_500(channel, request)
-        return False
-    return not task.close_on_finish
+    channel.logger.exception(f"Exception while serving {request.path}")  # noqa: LOG004
+    if task is not None and task.wrote_header:
+        _cut(channel, task)
+    else:
+        _answer_with_500(channel, request)
+    return False
 
 
 def _answer_with_500(channel: ServedChannel, request: Any) -> None:

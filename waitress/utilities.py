@@ -160,7 +160,7 @@ def http_date_now(now: float) -> str:
     """
     global _date_told_last
     second, text = _date_told_last
-    if second != int(now):
+    if not second <= now < second + 1:  # Without int(), which is a call.
         text = build_http_date(now)
         _date_told_last = (int(now), text)
     return text

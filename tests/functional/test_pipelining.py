@@ -239,3 +239,20 @@ def test_client_that_reads_nothing_holds_few_files(simulate: Simulate, tmp_path:
     client.is_reading = True
     sim.settle()
     assert [len(each.body) for each in client.responses()] == [3000] * 100
+
+
+def test_write_that_outlives_its_response_reaches_no_other(simulate: Simulate) -> None:
+    kept: list[Any] = []
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] == "/1":
+            kept.append(start_response("200 OK", []))
+            kept[0](b"one")
+            return []
+        with pytest.raises(RuntimeError, match="after the end of the response"):
+            kept[0](b"EVIL")
+        start_response("200 OK", [("Content-Length", "3")])
+        return [b"two"]
+
+    client = simulate(application).connect(get("/1") + get("/2"))
+    assert [each.body for each in client.responses()] == [b"one", b"two"]
