@@ -8,6 +8,7 @@ import itertools
 import os
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -1171,3 +1172,13 @@ def test_observer_that_fails_leaves_no_connection_behind(simulate: Simulate, eve
     sim.settle()
     assert not sim.channels or not sim.channel.requests
     assert not any(channel.request_queue.in_service for channel in sim.channels)
+
+
+@pytest.mark.skipif(sys.implementation.name != "cpython", reason="of this interpreter")
+def test_idle_connection_stays_small(simulate: Simulate) -> None:
+    """Its attributes share the table of their names with those of all other connections."""
+    sim = simulate(hello)
+    for _ in range(40):
+        client = sim.connect(get())
+        assert client.response().status == 200
+    assert {sys.getsizeof(vars(channel)) < 500 for channel in sim.channels} == {True}

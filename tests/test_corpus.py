@@ -17,6 +17,7 @@ from tests.compat.live import Answer, Running, Wire, nothing_left_behind
 from tests.corpus import Case
 from tests.feeding import CUTS, feed_cut
 from waitress import create_server
+from waitress.channel import HTTPChannel
 from waitress.parser import HTTPRequestParser, ParserState
 
 VALID = corpus.cases("valid")
@@ -196,8 +197,24 @@ def final_answers(wire: Wire) -> Iterator[Answer]:
             yield answer
 
 
+class SippingChannel(HTTPChannel):
+    """A channel that gets one octet at a time."""
+
+    def recv(self, buffer_size: int) -> bytes:
+        return super().recv(1)
+
+
 @pytest.fixture(scope="module")
 def live() -> Iterator[Live]:
+    yield from living(HTTPChannel)
+
+
+@pytest.fixture(scope="module")
+def sipping() -> Iterator[Live]:
+    yield from living(SippingChannel)
+
+
+def living(channel_class: type[HTTPChannel]) -> Iterator[Live]:
     application = Recorder()
     with nothing_left_behind():
         server = create_server(
@@ -208,6 +225,7 @@ def live() -> Iterator[Live]:
             clear_untrusted_proxy_headers=False,
             **corpus.SETTINGS,
         )
+        server.channel_class = channel_class
         running = Running(server)
         yield Live(running, application)
         running.stop()
@@ -215,20 +233,26 @@ def live() -> Iterator[Live]:
 
 def pieces(case: Case, cut: str, tail: bytes) -> list[bytes]:
     data = case.octets + tail
-    if cut == "whole":
+    if cut in ("whole", "octets"):
         return [data]
     where = random.Random(str(case)).randint(1, max(len(data) - 1, 1))
     return [data[:where], data[where:]]
 
 
-SENT = pytest.mark.parametrize("cut", ["whole", "in two"])
+SENT = pytest.mark.parametrize("cut", ["whole", "in two", "octets"])
+
+
+@pytest.fixture
+def server(cut: str, live: Live, sipping: Live) -> Live:
+    """The server that reads in this way."""
+    return sipping if cut == "octets" else live
 
 
 @SENT
 @each(VALID)
-def test_server_runs_a_valid_request_and_what_follows_if_the_connection_persists(case, cut, live):
-    answers = live.exchange(pieces(case, cut, TAIL))
-    asked = live.application.taken()
+def test_server_runs_a_valid_request_and_what_follows_if_the_connection_persists(case, cut, server):
+    answers = server.exchange(pieces(case, cut, TAIL))
+    asked = server.application.taken()
     expected = case.expected
     check_environ(asked[0], expected)
     tail = [] if expected.closes else ["/tail"]
@@ -256,16 +280,16 @@ def check_environ(environ: dict[str, Any], expected: corpus.Expected) -> None:
 
 @SENT
 @each(INVALID)
-def test_server_answers_an_invalid_request_once_and_runs_nothing(case, cut, live):
-    answers = live.exchange(pieces(case, cut, TAIL))
-    assert live.application.taken() == []
+def test_server_answers_an_invalid_request_once_and_runs_nothing(case, cut, server):
+    answers = server.exchange(pieces(case, cut, TAIL))
+    assert server.application.taken() == []
     assert [answer.status for answer in answers] == [case.expected.status]
     assert answers[0].headers["connection"] == "close"
 
 
 @SENT
 @each(UNFINISHED)
-def test_server_neither_runs_nor_answers_an_unfinished_request(case, cut, live):
-    answers = live.exchange(pieces(case, cut, b""), half_close=True)
+def test_server_neither_runs_nor_answers_an_unfinished_request(case, cut, server):
+    answers = server.exchange(pieces(case, cut, b""), half_close=True)
     assert answers == []
-    assert live.application.taken() == []
+    assert server.application.taken() == []

@@ -229,6 +229,10 @@ class HTTPChannel(wasyncore.dispatcher):
         self._progress_at = now
         self._phase_bytes = 0
         self.interest = READ | PEER_CLOSED
+        # Instances share the table of their attributes' names, which has room for 30, as
+        # long as all is named here that every connection sets sooner or later.
+        self.request = None
+        self.sent_continue = self._got_empty_lines = self.touched = False
         super().__init__(sock, map)
         self.connected = True
         self.clients.channels.add(self)
@@ -995,7 +999,8 @@ class HTTPChannel(wasyncore.dispatcher):
         """
         if not self.connected or self.has_left:
             raise ClientDisconnected
-        if type(self).write_soon is not HTTPChannel.write_soon or "write_soon" in self.__dict__:
+        if getattr(self.write_soon, "__func__", None) is not _write_soon:
+            # Somebody's own, of a subclass or of this very object, is to see every byte.
             self.write_soon(b"".join(parts))
             return
         size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
@@ -1141,6 +1146,9 @@ class HTTPChannel(wasyncore.dispatcher):
     def sendbuf_len(self) -> int:
         """Size of the kernel's send buffer, in bytes."""
         return int(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF))
+
+
+_write_soon = HTTPChannel.write_soon
 
 
 def _refused_version() -> Error:
