@@ -131,6 +131,9 @@ _PROXY_HEADER = Phase.PROXY_HEADER
 _IDLE, _HEAD, _BODY = Phase.IDLE, Phase.HEAD, Phase.BODY
 _OURS, _SEND, _LINGER = Phase.OURS, Phase.SEND, Phase.LINGER
 
+#: What a connection is watched for that need not be asked whether it takes more.
+_WATCHED = READ | PEER_CLOSED
+
 
 class HTTPChannel(wasyncore.dispatcher):
     """A connection: zero to any number of requests, in order, then closed and forgotten.
@@ -228,7 +231,7 @@ class HTTPChannel(wasyncore.dispatcher):
         self._phase_since = now
         self._progress_at = now
         self._phase_bytes = 0
-        self.interest = READ | PEER_CLOSED
+        self.interest = _WATCHED
         # Instances share the table of their attributes' names, which has room for 30, as
         # long as all is named here that every connection sets sooner or later.
         self.request = None
@@ -507,6 +510,12 @@ class HTTPChannel(wasyncore.dispatcher):
             # Only the loop takes the turn, so that a lock is not needed to see that it has.
             elif not queue.in_service and (queue.requests or self.request is not None):
                 self._start_next()
+            if queue.in_service and self.interest == _WATCHED and not self.outbound.pending:
+                # The most usual case: the server works, and the client waits for it.
+                if self.phase is not _OURS:
+                    self._enter(_OURS)
+                self.deadline = inf  # An entry made before is looked at again when it comes.
+                return
         if self.state is _DRAINING and not self.outbound.pending:
             self._finish_draining()
         if self.state is not _CLOSED:
@@ -786,7 +795,7 @@ class HTTPChannel(wasyncore.dispatcher):
         if self._is_blocked and self.outbound.pending:
             mask |= WRITE
         if self.readable():
-            mask |= READ | PEER_CLOSED
+            mask |= _WATCHED
         if mask != self.interest:
             self._watch(mask)
         self._update_deadline()
@@ -800,13 +809,16 @@ class HTTPChannel(wasyncore.dispatcher):
     def _update_deadline(self) -> None:
         phase = self._current_phase()
         if phase is not self.phase:
-            self.phase = phase
-            self._phase_since = self._progress_at = self.event_loop.now
-            self._phase_bytes = 0
+            self._enter(phase)
         if phase is _OURS:
-            self.deadline = inf  # An entry made before is looked at again when it comes.
+            self.deadline = inf
         else:
             self.event_loop.deadlines.arm(self, self._current_deadline())
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        self._phase_since = self._progress_at = self.event_loop.now
+        self._phase_bytes = 0
 
     def _current_phase(self) -> Phase:
         if self.state is _LINGERING:
@@ -833,7 +845,7 @@ class HTTPChannel(wasyncore.dispatcher):
                 self._phase_since + _seconds(self.adj, "linger_timeout", 30),
                 self._progress_at + LINGER_SILENCE_SECONDS,
             )
-        deadline = self._progress_at + _seconds(self.adj, "channel_timeout", 120)
+        deadline = self._progress_at + (self.adj.channel_timeout or inf)
         if phase is _HEAD or phase is _PROXY_HEADER:
             deadline = min(deadline, self._phase_since + _seconds(self.adj, "header_timeout", 30))
         elif phase is _BODY:

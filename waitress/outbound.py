@@ -295,12 +295,13 @@ class OutboundBuffer:
             memory_limit = limits.outbuf_overflow
             # A chunk is in memory already: keeping it costs nothing that it did not cost
             # before, and the reader may well be fast. What counts is what waits before it.
+            segment = self._segments[-1] if self._segments else None
             if (
                 self._in_memory < memory_limit
                 and size < 2 * memory_limit
-                and not self._spools_locked()
+                # Behind unsent bytes in a file, new ones have to queue.
+                and type(segment) is not _SpoolSegment
             ):
-                segment = self._segments[-1] if self._segments else None
                 if type(segment) is not _MemorySegment:
                     segment = _MemorySegment()
                     self._segments.append(segment)
@@ -357,10 +358,6 @@ class OutboundBuffer:
                 return True
             self._marks.append((self.appended_total, what))
             return False
-
-    def _spools_locked(self) -> bool:
-        """Tell whether unsent bytes lie in a file, behind which new ones must queue."""
-        return bool(self._segments) and isinstance(self._segments[-1], _SpoolSegment)
 
     # -- room: the worker
 
