@@ -8,8 +8,8 @@ from typing import Any
 
 from tests.simulation.workers import Lock
 from waitress import channel as production
+from waitress import clients as production_clients
 from waitress.channel import ChannelState, HTTPChannel, Phase
-from waitress.clients import LINGERING_LIMIT
 from waitress.deadlines import BUCKET_SECONDS
 from waitress.pollers import READ, WRITE
 
@@ -119,7 +119,7 @@ class SimulatedChannel(HTTPChannel):
         if not was_closed:
             self.lingered_no_longer = (
                 self.state is ChannelState.LINGERING
-                and len(self.clients.lingering) >= LINGERING_LIMIT
+                and len(self.clients.lingering) >= production_clients.LINGERING_LIMIT
             )
             sock = self.kernel
             self.unread_at_close = bytes(sock.up.arrived)

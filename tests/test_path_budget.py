@@ -1,0 +1,156 @@
+"""What one request may cost: counted, not timed.
+
+The canonical requests are a GET and a chunked POST on a connection that stays. Whoever
+makes one of these numbers smaller writes the smaller one here; whoever makes one larger
+has a reason, and writes it beside the number.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.fakes import Simulation, chunks, get, request
+from waitress import outbound, request_queue, workers
+from waitress.buffers import OverflowableBuffer
+from waitress.workers import ThreadedTaskDispatcher
+
+Simulate = Callable[..., Simulation]
+
+GET = get("/")
+POST = request("POST", "/", "Transfer-Encoding: chunked") + chunks(b"a" * 1000, b"b" * 1000)
+
+
+def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    environ["wsgi.input"].read()
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"hello"]
+
+
+@pytest.fixture
+def spent(monkeypatch: pytest.MonkeyPatch) -> Iterator[Counter[str]]:
+    """Give the counts of what the server spends from now on."""
+    counts: Counter[str] = Counter()
+
+    class CountedLock:
+        def __init__(self) -> None:
+            self._lock = threading.Lock()
+
+        def acquire(self, *args: Any) -> bool:
+            counts["lock"] += 1
+            return self._lock.acquire(*args)
+
+        def release(self) -> None:
+            self._lock.release()
+
+        def __enter__(self) -> bool:
+            return self.acquire()
+
+        def __exit__(self, *args: Any) -> None:
+            self.release()
+
+    class CountedThreading:
+        Lock = CountedLock
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(threading, name)
+
+    for module in (outbound, request_queue, workers):
+        monkeypatch.setattr(module, "threading", CountedThreading())
+
+    return counts
+
+
+def count_calls(counts: Counter[str], owner: Any, name: str, what: str) -> None:
+    function = getattr(owner, name)
+
+    def counted(*args: Any, **kw: Any) -> Any:
+        counts[what] += 1
+        return function(*args, **kw)
+
+    setattr(owner, name, counted)
+
+
+@pytest.mark.parametrize(
+    ("octets", "body_copies"),
+    [(GET, 0), (POST, 2)],  # The body: each chunk is kept once.
+    ids=["GET", "chunked POST"],
+)
+def test_request_on_a_connection_that_stays(
+    octets: bytes,
+    body_copies: int,
+    simulate: Simulate,
+    spent: Counter[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sim = simulate(application)
+    client = sim.connect(octets)
+    count_calls(spent, sim.channel.socket, "recv", "recv")
+    count_calls(spent, sim.channel.socket, "send", "send")
+    count_calls(spent, sim.server.trigger, "pull_physically_threadsafe", "wake-up")
+    count_calls(spent, sim.event_loop, "set_interest", "registration")
+    monkeypatch.setattr(OverflowableBuffer, "append", OverflowableBuffer.append)  # Put back.
+    count_calls(spent, OverflowableBuffer, "append", "body copy")
+    spent.clear()
+    for _ in range(10):
+        sim.ask(client, octets)
+    per_request = {what: count / 10 for what, count in spent.items()}
+    assert per_request.pop("recv") == 1
+    assert per_request.pop("send") == 1
+    # The request queue: append, claim, head, finish. The output: append, peek, advance.
+    assert per_request.pop("lock") <= 7
+    # At most one; the pool of threads ends a short wait of the loop's instead.
+    assert per_request.pop("wake-up", 0) <= 1
+    assert per_request.pop("body copy", 0) == body_copies
+    # Nothing else, and no registration is ever changed.
+    assert per_request == {}
+
+
+def test_large_response_is_handed_to_the_kernel_as_it_is(simulate: Simulate) -> None:
+    body = b"x" * 200_000
+    peeked: list[Any] = []
+
+    def large(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [body]
+
+    sim = simulate(large)
+    client = sim.connect()
+    peek = sim.channel.outbound.peek
+
+    def noted(limit: int) -> Any:
+        peeked.extend(peek(limit))
+        return peek(limit)
+
+    sim.channel.outbound.peek = noted
+    assert sim.ask(client, GET).body == body
+    assert any(isinstance(view, memoryview) and view.obj is body for view in peeked)
+
+
+def test_hand_over_to_the_pool(spent: Counter[str]) -> None:
+    """One lock to give a task, one to take it; and one for each worker that falls asleep."""
+    pool = ThreadedTaskDispatcher()
+    served = threading.Event()
+
+    class Task:
+        def service(self) -> None:
+            served.set()
+
+        def cancel(self) -> None:
+            """Never called here."""
+
+    token = threading.Lock()
+    token.acquire()
+    pool.active_count = 1
+    pool.threads.add(0)
+    pool.add_task(Task())
+    assert spent["lock"] == 1
+    task = pool._next_task(0, token)
+    assert task is not None
+    task.service()
+    assert served.is_set()
+    assert spent["lock"] == 2
