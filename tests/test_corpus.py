@@ -164,9 +164,18 @@ class Recorder:
 class Live:
     """One server for all cases, and what its application was asked."""
 
-    def __init__(self, running: Running, application: Recorder) -> None:
-        self.running = running
-        self.application = application
+    def __init__(self, channel_class: type[HTTPChannel]) -> None:
+        self.application = Recorder()
+        server = create_server(
+            self.application,
+            host="127.0.0.1",
+            port=0,
+            # The application is to see all fields as they were sent.
+            clear_untrusted_proxy_headers=False,
+            **corpus.SETTINGS,
+        )
+        server.channel_class = channel_class
+        self.running = Running(server)
 
     def exchange(self, pieces: list[bytes], half_close: bool = False) -> list[Answer]:
         """Send the pieces one by one; return the final answers up to the end of the stream."""
@@ -205,30 +214,13 @@ class SippingChannel(HTTPChannel):
 
 
 @pytest.fixture(scope="module")
-def live() -> Iterator[Live]:
-    yield from living(HTTPChannel)
-
-
-@pytest.fixture(scope="module")
-def sipping() -> Iterator[Live]:
-    yield from living(SippingChannel)
-
-
-def living(channel_class: type[HTTPChannel]) -> Iterator[Live]:
-    application = Recorder()
+def servers() -> Iterator[dict[type[HTTPChannel], Live]]:
+    """One server for each way to read."""
     with nothing_left_behind():
-        server = create_server(
-            application,
-            host="127.0.0.1",
-            port=0,
-            # The application is to see all fields as they were sent.
-            clear_untrusted_proxy_headers=False,
-            **corpus.SETTINGS,
-        )
-        server.channel_class = channel_class
-        running = Running(server)
-        yield Live(running, application)
-        running.stop()
+        servers = {each: Live(each) for each in (HTTPChannel, SippingChannel)}
+        yield servers
+        for each in servers.values():
+            each.running.stop()
 
 
 def pieces(case: Case, cut: str, tail: bytes) -> list[bytes]:
@@ -243,9 +235,9 @@ SENT = pytest.mark.parametrize("cut", ["whole", "in two", "octets"])
 
 
 @pytest.fixture
-def server(cut: str, live: Live, sipping: Live) -> Live:
+def server(cut: str, servers: dict[type[HTTPChannel], Live]) -> Live:
     """The server that reads in this way."""
-    return sipping if cut == "octets" else live
+    return servers[SippingChannel if cut == "octets" else HTTPChannel]
 
 
 @SENT

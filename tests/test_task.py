@@ -1200,15 +1200,6 @@ def test_a_file_that_is_not_sent_is_not_read(options):
     assert Response(task).body == b""
 
 
-def test_a_file_of_which_nothing_was_promised_is_not_read():
-    file = File(b"abcdef")
-    task = serve(respond(wrap(file), [("Content-Length", "0")]))
-    response = Response(task)
-    assert (response.headers["Content-Length"], response.body) == ("0", b"")
-    assert task.logger.warnings == []
-    assert file.closings == 1
-
-
 def test_a_file_that_ends_before_its_measure_closes_the_connection():
     class Shrinking(File):
         def read(self, size=-1):

@@ -9,8 +9,10 @@ What the RFCs forbid is refused, not repaired: a proxy in front may have read it
 way, and then the two disagree on where the next request begins (RFC 9112, 11.2). A
 refusal is a value, :attr:`HTTPRequestParser.error`; bad input raises nothing.
 
-A head is read by a handful of calls into compiled patterns. Only when those find that it
-is not well-formed, slower code finds out why.
+Clients say most of what they say again with each request. So the request line and the
+field lines are looked up, as the octets that they are, among those that were read before;
+what is found there is known to be well-formed. Only a line that is new is read. What a line
+means depends on nothing else, so that it does not matter who said it first.
 
 Row 3: imports ``rfc7230``, ``buffers``, ``utilities``, ``receiver``. Knows nothing of
 sockets, threads or time.
@@ -22,7 +24,7 @@ import enum
 import re
 from collections.abc import Iterable, Mapping
 from io import BytesIO
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeVar
 from urllib.parse import unquote_to_bytes
 
 from waitress.buffers import OverflowableBuffer
@@ -34,8 +36,8 @@ from waitress.rfc7230 import (
     REFUSED_WHEN_REPEATED,
     REQUEST_FIELDS,
     TCHAR,
+    TOKEN,
     first_malformed_line,
-    read_field_lines,
 )
 from waitress.utilities import (
     BadRequest,
@@ -71,8 +73,33 @@ SINGLETON_FIELDS = REFUSED_WHEN_REPEATED
 #: Most characters of a client's own words that an answer repeats.
 _SAMPLE_CHARS = 200
 
-#: Most entries of a cache whose keys clients choose.
+#: Most entries of a cache whose keys clients choose, and the longest of those keys.
 _MOST_KEPT = 1024
+_LONGEST_KEPT = 255
+
+_CR, _LF = b"\r\n"
+
+
+_Key = TypeVar("_Key", str, bytes)
+_Value = TypeVar("_Value")
+
+
+class _Cache(dict[_Key, _Value]):
+    """What was found out about what clients send; a subclass finds it out when missing.
+
+    Only what follows from the key alone is kept, so that no client can make another's
+    request mean something else. Bounded in number and size, and emptied when full: a
+    client that fills it costs the others some microseconds.
+
+    Threads: any; at worst two find out the same.
+    """
+
+    def keep(self, key: _Key, value: _Value) -> None:
+        """Remember the value of a key that is not too long."""
+        if len(key) <= _LONGEST_KEPT:
+            if len(self) >= _MOST_KEPT:
+                self.clear()
+            self[key] = value
 
 
 class ParsingError(Exception):
@@ -159,9 +186,7 @@ class HTTPRequestParser:
     """
 
     # How far the reading went.
-    #: Assigned in one place only, with ``completed``.
-    state: ParserState = _HEAD
-    #: Nothing more is taken: the request is whole, or refused.
+    #: Nothing more is taken: the request is whole, or refused. Never unset.
     completed: bool = False
     #: There was no request, only empty lines (RFC 9112, 2.2); nothing is to be answered.
     empty: bool = False
@@ -210,8 +235,21 @@ class HTTPRequestParser:
 
     def __init__(self, adj: ParserSettings) -> None:
         self.adj = adj
+        # Defaults of the class all the same; but these are read for each piece that arrives,
+        # and in CPython an attribute of the instance is set and read in less time than one
+        # of the class is read.
+        self.completed = False
+        self.body_rcv = None
+        self.header_plus = b""
         #: Field values by name in upper case with ``_`` for ``-``; latin-1 text.
         self.headers: dict[str, str] = {}
+
+    @property
+    def state(self) -> ParserState:
+        """Where the request stands: what its other attributes say, in one word."""
+        if self.completed:
+            return _COMPLETE if self.error is None else _FAILED
+        return _HEAD if self.body_rcv is None else _BODY
 
     # -- octets in ---------------------------------------------------------------------
 
@@ -234,11 +272,18 @@ class HTTPRequestParser:
         if self.completed:
             return 0
         receiver = self.body_rcv
-        if receiver is None:
-            return self._receive_head(data)
-        return self._receive_body(receiver, data)
+        if receiver is not None:
+            return self._receive_body(receiver, data)
+        if not self.header_plus:
+            # As a rule the head comes in one piece.
+            end = data.find(b"\r\n\r\n") + 4
+            if 3 < end < self.adj.max_request_header_size:
+                self.header_bytes_received = end
+                self._finish_head(data if end == len(data) else data[:end])
+                return end
+        return self._receive_piece_of_head(data)
 
-    def _receive_head(self, data: bytes) -> int:
+    def _receive_piece_of_head(self, data: bytes) -> int:
         head = self.header_plus
         before = len(head)
         if before:
@@ -281,13 +326,13 @@ class HTTPRequestParser:
 
     def _finish_head(self, head: bytes) -> None:
         self.headers_finished = True
-        if head.startswith(b"\r\n"):
+        if head[0] == _CR and head[1] == _LF:
             # RFC 9112, 2.2: an empty line before the request line is ignored. White space
             # of any other kind is not: it makes a request line that is none.
             head = head[2:]
             if len(head) == 2:
                 self.empty = True
-                self._enter(_COMPLETE)
+                self.completed = True
                 return
         try:
             self.parse_header(head)
@@ -296,20 +341,17 @@ class HTTPRequestParser:
             error.sample = refusal.sample
             self._fail(error, refusal.reject_reason)
             return
-        limit = self.adj.max_request_body_size
         if self.body_rcv is None:
-            self._enter(_COMPLETE)
-        elif self.content_length >= limit:
+            self.completed = True
+        elif self.content_length >= (limit := self.adj.max_request_body_size):
             self._fail(RequestEntityTooLarge(f"exceeds max_body of {limit}"), "body-too-large")
-        else:
-            self._enter(_BODY)
 
     def _receive_body(self, receiver: Any, data: bytes) -> int:
         limit = self.adj.max_request_body_size
         # Never more than the limit, so that what is found does not depend on the cuts.
-        room = max(limit - self.body_bytes_received, 0)
+        room = limit - self.body_bytes_received
         try:
-            used: int = receiver.received(data if len(data) <= room else data[:room])
+            used: int = receiver.received(data if len(data) <= room else data[: max(room, 0)])
         except (OSError, MemoryError):
             # The temporary file cannot be made or written, or memory is short. The client
             # is not told of our paths.
@@ -325,7 +367,7 @@ class HTTPRequestParser:
             if self.chunked:
                 # The application sees an ordinary body of known length.
                 self.headers["CONTENT_LENGTH"] = str(receiver.__len__())
-            self._enter(_COMPLETE)
+            self.completed = True
         return used
 
     def _fail(self, error: Error, reason: str = "") -> None:
@@ -334,12 +376,7 @@ class HTTPRequestParser:
         self.error = error
         self.connection_close = True
         self.expect_continue = False
-        self._enter(_FAILED)
-
-    def _enter(self, state: ParserState) -> None:
-        assert state in TRANSITIONS[self.state], (self.state, state)
-        self.state = state
-        self.completed = state >= _COMPLETE
+        self.completed = True
 
     # -- the head ----------------------------------------------------------------------
 
@@ -357,31 +394,47 @@ class HTTPRequestParser:
 
         Source: RFC 9112, 2.1.
         """
-        line_end = header_plus.find(b"\r\n")
-        if line_end < 0:
-            raise _refusal("HTTP message header invalid", "bad-request-line")
-        if not header_plus.endswith(b"\r\n\r\n"):
-            header_plus += b"\r\n" if header_plus.endswith(b"\r\n") else b"\r\n\r\n"
-        self.first_line = header_plus[:line_end]
-        text = header_plus.decode("latin-1")
-        fields = read_field_lines(text, line_end + 2, len(text) - 2)
-        if fields is None:
-            raise _bad_field_line(header_plus[line_end + 2 : -2])
-        headers = _make_headers(fields)
+        if header_plus[-4:] != b"\r\n\r\n":
+            header_plus = _with_empty_line(header_plus)
+        first_line, *lines, _, _ = header_plus.split(b"\r\n")
+        self.first_line = first_line
+        try:
+            headers = dict(map(_field_of_line, lines))
+        except _MalformedLineError:
+            raise _bad_field_line(lines) from None
+        if len(headers) != len(lines) or "" in headers:
+            # A name is repeated, or to be dropped.
+            headers = _join_fields(lines)
         self.headers = headers
-        self._read_request_line(text)
+        known = _origin_forms[first_line]
+        if known is None:
+            self._read_other_form(first_line)
+        else:
+            self.command, self.request_uri, self.version, self.path, self.query = known
+            self.url_scheme = self.adj.url_scheme
         # Not before: a request line that is hopeless is refused as soon as it comes, and
         # the answer must not depend on how the head was cut.
-        self._check_field_count(len(fields))
-        self._check_host(headers)
-        self.connection_close = not _persists(self.version, headers.get("CONNECTION"))
+        limit = getattr(self.adj, "max_request_header_fields", 200)
+        if len(lines) > limit:
+            raise _too_many_fields(limit)
+        host = headers.get("HOST")
+        if not (host and _is_authority[host]):
+            self._refuse_host(host)
+        if known is None and self.proxy_netloc:
+            # RFC 9112, 3.2.2: the authority of the target wins; Host is ignored.
+            headers["HOST"] = self.proxy_netloc
+        if "CONNECTION" in headers:
+            self.connection_close = not _persists(self.version, headers["CONNECTION"])
+        else:
+            self.connection_close = self.version != "1.1"
         if "TRANSFER_ENCODING" in headers or "CONTENT_LENGTH" in headers:
             self._choose_framing(headers)
         if "EXPECT" in headers:
             self._read_expectation(headers["EXPECT"])
 
-    def _read_request_line(self, text: str) -> None:
-        match = _REQUEST_LINE_RE.match(text)
+    def _read_other_form(self, line: bytes) -> None:
+        """Read a request line whose target is no path, or refuse it."""
+        match = _REQUEST_LINE_RE.match(line.decode("latin-1"))
         if match is None:
             self._refuse_request_line()
         command, target, version = match.groups()
@@ -392,10 +445,7 @@ class HTTPRequestParser:
         if command == "CONNECT":
             # RFC 9110, 9.3.6: this is no proxy. Never run as a path.
             raise _refusal("CONNECT is not supported", "connect", ServerNotImplemented)
-        if target[0] == "/":
-            # origin-form (RFC 9112, 3.2.1)
-            self.path, self.query = _split_path(target)
-        elif target == "*" and command == "OPTIONS":
+        if target == "*" and command == "OPTIONS":
             # asterisk-form (RFC 9112, 3.2.4)
             self.path = "*"
         else:
@@ -424,28 +474,14 @@ class HTTPRequestParser:
         self.path = path
         self.query = query
 
-    def _check_field_count(self, count: int) -> None:
-        limit = getattr(self.adj, "max_request_header_fields", 200)
-        if count > limit:
-            raise _refusal(
-                f"exceeds max_request_header_fields of {limit}",
-                "too-many-fields",
-                RequestHeaderFieldsTooLarge,
-            )
-
-    def _check_host(self, headers: dict[str, str]) -> None:
+    def _refuse_host(self, host: str | None) -> None:
         """Refuse a bad Host, and none where one is needed (RFC 9112, 3.2)."""
-        host = headers.get("HOST")
         if host:
-            if not _is_authority[host]:
-                raise _refusal("Invalid Host header", "bad-host")
-        elif self.version == "1.1" and getattr(self.adj, "require_host", True):
+            raise _refusal("Invalid Host header", "bad-host")
+        if self.version == "1.1" and getattr(self.adj, "require_host", True):
             # RFC 9110, 4.2.1: an http URI without a host is invalid. The setting is named
             # for the sake of whoever configures a health checker.
             raise _refusal("Host header is missing (setting: require_host)", "no-host")
-        if self.proxy_netloc:
-            # RFC 9112, 3.2.2: the authority of the target wins; Host is ignored.
-            headers["HOST"] = self.proxy_netloc
 
     def _choose_framing(self, headers: dict[str, str]) -> None:
         """Decide how the body is delimited: the steps of RFC 9112, 6.3 for requests."""
@@ -460,20 +496,20 @@ class HTTPRequestParser:
                 max_trailer_fields=getattr(self.adj, "max_request_header_fields", 200),
             )
             return
-        self.content_length = _read_content_length(headers["CONTENT_LENGTH"])
-        if self.content_length:
-            self.body_rcv = FixedStreamReceiver(self.content_length, self._new_buffer())
+        length = self.content_length = _content_lengths[headers["CONTENT_LENGTH"]]
+        if length:
+            self.body_rcv = FixedStreamReceiver(length, self._new_buffer())
 
     def _new_buffer(self) -> OverflowableBuffer:
         spool_dir = getattr(self.adj, "spool_dir", None)
-        return OverflowableBuffer(self.adj.inbuf_overflow, spool_dir=spool_dir)
+        return OverflowableBuffer(self.adj.inbuf_overflow, spool_dir)
 
     def _read_expectation(self, value: str) -> None:
         """Set ``expect_continue``, or refuse what cannot be met (RFC 9110, 10.1.1)."""
         # In an HTTP/1.0 request it is to be ignored.
         if self.version != "1.1":
             return
-        expectations = _list_members(value)
+        expectations = _options[value]
         if not expectations <= {"100-continue"}:
             raise _refusal("Expectation not supported", "bad-expectation", ExpectationFailed)
         self.expect_continue = bool(expectations) and self.body_rcv is not None
@@ -513,9 +549,37 @@ _METHOD = TCHAR.replace("A-Za-z", "A-Z") + "+"
 # since none sends that, and what stands behind it is path to some and fragment to others
 # (CVE-2023-45539).
 _TARGET = r'[!"$-~]+'
+_QUERY = r'[!"$-~]*'
+_PATH = r'[!"$->@-~]*'
 
 # request-line = method SP request-target SP HTTP-version
-_REQUEST_LINE_RE = re.compile(f"({_METHOD}) ({_TARGET}) HTTP/([0-9]\\.[0-9])\r\n")
+_REQUEST_LINE_RE = re.compile(rf"({_METHOD}) ({_TARGET}) HTTP/([0-9]\.[0-9])\Z")
+
+# The same with a target in origin-form = absolute-path [ "?" query ] (RFC 9112, 3.2.1).
+_ORIGIN_FORM_RE = re.compile(rf"({_METHOD}) ((/{_PATH})(?:\?({_QUERY}))?) HTTP/([0-9]\.[0-9])\Z")
+
+
+class _OriginForms(_Cache[bytes, "tuple[str, str, str, str, str] | None"]):
+    """What request lines say whose target is a path: method, target, version, path, query.
+
+    None for all others, be they in another form, not served, or malformed.
+    """
+
+    def __missing__(self, line: bytes) -> tuple[str, str, str, str, str] | None:
+        match = _ORIGIN_FORM_RE.match(line.decode("latin-1"))
+        if match is None:
+            return None
+        command, target, path, query, version = match.groups("")
+        if command == "CONNECT":
+            return None
+        if "%" in path:
+            path = unquote_bytes_to_wsgi(path.encode("latin-1"))
+        said = command, target, _served_version(version), path, query
+        self.keep(line, said)
+        return said
+
+
+_origin_forms = _OriginForms()
 
 #: A request line without its CRLF: groups ``method``, ``uri`` and ``version``. Lower-case
 #: methods, a missing version and octets beyond ASCII match: they have messages of their own.
@@ -609,19 +673,14 @@ def _decode_path(path: str) -> str:
     return unquote_bytes_to_wsgi(path.encode("latin-1")) if "%" in path else path
 
 
-class _Authorities(dict[str, bool]):
-    """Whether a text is ``uri-host [ ":" port ]`` with a host that is not empty.
-
-    A server has few names and many requests, so the good ones are kept. Bounded, since
-    clients choose. Threads: any; at worst two compute one answer.
-    """
+class _Authorities(_Cache[str, bool]):
+    """Whether a text is ``uri-host [ ":" port ]`` with a host that is not empty."""
 
     def __missing__(self, text: str) -> bool:
         match = HOST_RE.match(text)
         if match is None or int(match["port"] or 0) > 65535:
             return False
-        if len(self) < _MOST_KEPT and len(text) < 256:
-            self[text] = True
+        self.keep(text, True)
         return True
 
 
@@ -631,44 +690,113 @@ _is_authority = _Authorities()
 # -- field lines -----------------------------------------------------------------------
 
 
-class _FieldKeys(dict[str, str]):
+class _MalformedLineError(Exception):
+    """A line is no field line."""
+
+
+_TOKEN_RE = re.compile((TOKEN + r"\Z").encode("latin-1"))
+
+
+class _FieldKeys(_Cache[bytes, str]):
     """Keys of field names as they were spelled; empty for a name that is to be dropped.
 
-    Bounded, since clients choose the names. Threads: any; at worst two compute one key.
+    Raises:
+        _MalformedLineError: on look-up; the name is no token.
     """
 
-    def __missing__(self, name: str) -> str:
+    def __missing__(self, name: bytes) -> str:
+        if _TOKEN_RE.match(name) is None:
+            raise _MalformedLineError
         # "_" and "-" are one in the environ: X_Forwarded_For must not pass for the
         # X-Forwarded-For that a proxy in front sets or removes.
-        key = "" if "_" in name else name.upper().replace("-", "_")
-        if len(self) < _MOST_KEPT and len(name) < 64:
-            self[name] = key
+        key = "" if b"_" in name else name.decode("latin-1").upper().replace("-", "_")
+        self.keep(name, key)
         return key
 
 
-# Filled with the known names first, so that no client can take their places.
 _field_keys = _FieldKeys()
-for _key, _field in REQUEST_FIELDS.items():
-    _field_keys[_field.name] = _field_keys[_field.name.lower()] = _key
+
+# Every octet that may not stand in a field value becomes NUL, which may not either: one
+# pass in C, a tenth of what a pattern takes.
+_FORBIDDEN_TO_NUL = bytes(c if c == 9 or (c > 31 and c != 127) else 0 for c in range(256))
+
+# Keys of the fields that are kept with their values: what is the same in many requests, and
+# is no secret. Servers write request lines and the likes of Referer into logs; what is not
+# fit for a log, Cookie and Authorization above all, is not fit for a cache either.
+_KEPT_FIELDS = frozenset(
+    (
+        "ACCEPT",
+        "ACCEPT_CHARSET",
+        "ACCEPT_ENCODING",
+        "ACCEPT_LANGUAGE",
+        "CACHE_CONTROL",
+        "CONNECTION",
+        "CONTENT_LENGTH",
+        "CONTENT_TYPE",
+        "DNT",
+        "EXPECT",
+        "HOST",
+        "KEEP_ALIVE",
+        "ORIGIN",
+        "PRAGMA",
+        "PRIORITY",
+        "REFERER",
+        "SEC_CH_UA",
+        "SEC_CH_UA_MOBILE",
+        "SEC_CH_UA_PLATFORM",
+        "SEC_FETCH_DEST",
+        "SEC_FETCH_MODE",
+        "SEC_FETCH_SITE",
+        "SEC_FETCH_USER",
+        "SEC_GPC",
+        "TE",
+        "TRANSFER_ENCODING",
+        "UPGRADE",
+        "UPGRADE_INSECURE_REQUESTS",
+        "USER_AGENT",
+        "VIA",
+        "X_FORWARDED_HOST",
+        "X_FORWARDED_PORT",
+        "X_FORWARDED_PROTO",
+        "X_REQUESTED_WITH",
+    )
+)
 
 
-def _make_headers(fields: list[tuple[str, str]]) -> dict[str, str]:
-    """Return the field values by key, without the blanks around them."""
-    headers = {_field_keys[name]: value.strip(" \t") for name, value in fields}
-    if "" in headers or len(headers) < len(fields):
-        return _join_fields(fields)
-    return headers
+class _FieldLines(_Cache[bytes, tuple[str, str]]):
+    """Keys and values of field lines; an empty key where the field is to be dropped.
+
+    Raises:
+        _MalformedLineError: on look-up; the line is none of
+            :data:`waitress.rfc7230.HEADER_FIELD_RE`.
+    """
+
+    def __missing__(self, line: bytes) -> tuple[str, str]:
+        name, colon, value = line.partition(b":")
+        key = _field_keys[name]
+        # NUL by its number, since to look for bytes in bytes takes several times as long.
+        if not colon or 0 in value.translate(_FORBIDDEN_TO_NUL):
+            raise _MalformedLineError
+        field = key, value.strip(b" \t").decode("latin-1")
+        if key in _KEPT_FIELDS:
+            self.keep(line, field)
+        return field
 
 
-def _join_fields(fields: Iterable[tuple[str, str]]) -> dict[str, str]:
+_field_lines = _FieldLines()
+_field_of_line = _field_lines.__getitem__
+
+
+def _join_fields(lines: Iterable[bytes]) -> dict[str, str]:
     """Make one value of each name's lines (RFC 9110, 5.3)."""
     values: dict[str, list[str]] = {}
-    for name, value in fields:
-        key = _field_keys[name]
+    for line in lines:
+        key, value = _field_lines[line]
         if key in SINGLETON_FIELDS and key in values:
+            name = line.partition(b":")[0].decode("latin-1")
             raise _refusal(f"Duplicate header: {name}", "duplicate-field")
         if key:
-            values.setdefault(key, []).append(value.strip(" \t"))
+            values.setdefault(key, []).append(value)
     return {key: _separator(key).join(lines) for key, lines in values.items()}
 
 
@@ -677,8 +805,8 @@ def _separator(key: str) -> str:
     return field.separator if field else ", "
 
 
-def _bad_field_line(section: bytes) -> ParsingError:
-    line, reason = first_malformed_line(section)
+def _bad_field_line(lines: Iterable[bytes]) -> ParsingError:
+    line, reason = first_malformed_line(b"".join([line + b"\r\n" for line in lines]))
     start = line[:_SAMPLE_CHARS]
     sample = start.decode("latin-1")
     if reason == "bare-cr-lf":
@@ -689,6 +817,18 @@ def _bad_field_line(section: bytes) -> ParsingError:
         refusal = _refusal("Invalid header", reason)
     refusal.sample = start
     return refusal
+
+
+def _with_empty_line(head: bytes) -> bytes:
+    """Return a head with the empty line behind it that its caller left out."""
+    if b"\r\n" not in head:
+        raise _refusal("HTTP message header invalid", "bad-request-line")
+    return head + (b"\r\n" if head.endswith(b"\r\n") else b"\r\n\r\n")
+
+
+def _too_many_fields(limit: int) -> ParsingError:
+    message = f"exceeds max_request_header_fields of {limit}"
+    return _refusal(message, "too-many-fields", RequestHeaderFieldsTooLarge)
 
 
 def get_header_lines(header: bytes) -> list[bytes]:
@@ -724,16 +864,22 @@ def get_header_lines(header: bytes) -> list[bytes]:
 # -- what the fields say ---------------------------------------------------------------
 
 
-def _list_members(value: str) -> set[str]:
-    """Return the members of a list of tokens, in lower case (RFC 9110, 5.6.1)."""
-    return {member.strip(" \t").lower() for member in value.split(",")} - {""}
+class _OptionSets(_Cache[str, frozenset[str]]):
+    """The members of a list of tokens, in lower case (RFC 9110, 5.6.1)."""
+
+    def __missing__(self, value: str) -> frozenset[str]:
+        members = {member.strip(" \t").lower() for member in value.split(",")}
+        options = frozenset(members - {""})
+        self.keep(value, options)
+        return options
 
 
-def _persists(version: str, connection: str | None) -> bool:
+_options = _OptionSets()
+
+
+def _persists(version: str, connection: str) -> bool:
     """Say whether the client lets the connection persist (RFC 9112, 9.3)."""
-    if connection is None:
-        return version == "1.1"
-    options = _list_members(connection)
+    options = _options[connection]
     if "close" in options:
         return False
     return version == "1.1" or (version == "1.0" and "keep-alive" in options)
@@ -746,8 +892,8 @@ def _check_transfer_encoding(version: str, headers: Mapping[str, str]) -> None:
         message = f"Transfer-Encoding is not allowed in HTTP/{version}"
         raise _refusal(message, "transfer-encoding-version")
     codings = [coding.strip(" \t").lower() for coding in headers["TRANSFER_ENCODING"].split(",")]
-    codings = [coding for coding in codings if coding]
-    if not codings:
+    if not all(codings):
+        # RFC 9110, 5.6.1.2 has empty members ignored; a proxy in front might not.
         raise _refusal("Transfer-Encoding is invalid.", "bad-transfer-encoding")
     if set(codings) != {"chunked"}:
         raise TransferEncodingNotImplemented("Transfer-Encoding requested is not supported.")
@@ -761,9 +907,16 @@ def _check_transfer_encoding(version: str, headers: Mapping[str, str]) -> None:
         raise _refusal(message, "length-and-transfer-encoding")
 
 
-def _read_content_length(value: str) -> int:
-    """Return the length that a Content-Length field gives (RFC 9110, 8.6)."""
-    if ONLY_DIGIT_RE.match(value.encode("latin-1")) is None:
-        raise _refusal("Content-Length is invalid", "bad-content-length")
-    # Twenty digits are more than any limit, and int() takes no more than some thousands.
-    return int(value.lstrip("0")[:20] or 0)
+class _ContentLengths(_Cache[str, int]):
+    """The length that a Content-Length field gives (RFC 9110, 8.6)."""
+
+    def __missing__(self, value: str) -> int:
+        if ONLY_DIGIT_RE.match(value.encode("latin-1")) is None:
+            raise _refusal("Content-Length is invalid", "bad-content-length")
+        # Twenty digits are more than any limit, and int() takes no more than some thousands.
+        length = int(value.lstrip("0")[:20] or 0)
+        self.keep(value, length)
+        return length
+
+
+_content_lengths = _ContentLengths()

@@ -629,8 +629,6 @@ class WSGITask(Task):
             # What was written before makes a head that knows nothing of the file's size.
             if isinstance(app_iter, ReadOnlyFileBasedBuffer) and not self.wrote_header:
                 size = app_iter.prepare(self.content_length)
-                if self.content_length == 0:
-                    return  # Nothing of it was promised: finish() sends the head.
             if size:
                 taken = self._send_file(app_iter, size)
             else:
