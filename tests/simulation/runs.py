@@ -719,7 +719,7 @@ class _Judgement:
         if position == len(client.reader.responses) and request.starts_at >= channel.total_at_close:
             return "it sent too late" if {"idle", "evicted", "swept"} & set(verdicts) else None
         arrived = request.raw[: max(channel.total_at_close - request.starts_at, 0)]
-        if request.is_cut and not arrived.strip(b"\r\n"):
+        if (request.is_cut or "head" in verdicts) and not arrived.strip(b"\r\n"):
             return "it sent nothing but empty lines"
         if request.is_cut and "swept" in verdicts:
             return "it fell silent"
