@@ -153,6 +153,14 @@ def test_memory_of_names_and_servers_is_bounded():
     assert len(environ_module._server_parts) <= 512
 
 
+def test_known_and_new_names_may_stand_side_by_side():
+    build(Request(headers={"X_KNOWN": "1"}))
+    environ = build(Request(headers={"X_KNOWN": "1", "X_NEW_HERE": "2", "CONTENT_TYPE": "3"}))
+    assert environ["HTTP_X_KNOWN"] == "1"
+    assert environ["HTTP_X_NEW_HERE"] == "2"
+    assert environ["CONTENT_TYPE"] == "3"
+
+
 def test_names_and_servers_are_remembered():
     environ_module._environ_keys.clear()
     environ_module._server_parts.clear()

@@ -163,6 +163,12 @@ class TestMiddleware:
         assert app.environs == [PEER]
         assert warnings == []
 
+    @pytest.mark.parametrize("name", sorted(PROXY_HEADERS))
+    def test_each_field_alone_is_noticed_and_taken_away(self, name):
+        app, *_ = self.call({name.lower(): "192.0.2.1"})
+
+        assert app.environs == [PEER]
+
     @pytest.mark.parametrize("trusted_proxy", [None, "", "127.0.0.1"])
     def test_believes_no_peer_without_an_address(self, trusted_proxy):
         app = App()

@@ -575,7 +575,9 @@ class _OriginForms(_Cache[bytes, "tuple[str, str, str, str, str] | None"]):
         if "%" in path:
             path = unquote_bytes_to_wsgi(path.encode("latin-1"))
         said = command, target, _served_version(version), path, query
-        self.keep(line, said)
+        # A query is rarely the same for long, and may hold what is secret.
+        if not query:
+            self.keep(line, said)
         return said
 
 
@@ -721,8 +723,7 @@ _field_keys = _FieldKeys()
 _FORBIDDEN_TO_NUL = bytes(c if c == 9 or (c > 31 and c != 127) else 0 for c in range(256))
 
 # Keys of the fields that are kept with their values: what is the same in many requests, and
-# is no secret. Servers write request lines and the likes of Referer into logs; what is not
-# fit for a log, Cookie and Authorization above all, is not fit for a cache either.
+# is no secret. Cookie and Authorization are, and a Referer may hold one.
 _KEPT_FIELDS = frozenset(
     (
         "ACCEPT",
@@ -740,7 +741,6 @@ _KEPT_FIELDS = frozenset(
         "ORIGIN",
         "PRAGMA",
         "PRIORITY",
-        "REFERER",
         "SEC_CH_UA",
         "SEC_CH_UA_MOBILE",
         "SEC_CH_UA_PLATFORM",

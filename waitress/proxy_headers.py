@@ -48,8 +48,6 @@ PROXY_HEADERS = frozenset(
     }
 )
 
-_PROXY_KEYS = frozenset(f"HTTP_{name}" for name in PROXY_HEADERS)
-
 # By the names that settings use, e.g. x-forwarded-for.
 _ENVIRON_NAMES = {name.lower().replace("_", "-"): name for name in PROXY_HEADERS}
 
@@ -128,9 +126,16 @@ def proxy_headers_middleware(
         raise ValueError(f"trusted_proxy_count must be at least 1, not {trusted_proxy_count!r}")
 
     def translate_proxy_headers(environ: Environ, start_response: Any) -> Iterable[bytes]:
-        # This runs for every request, and most have no such field: one look-up per known
-        # name decides (0.1 microseconds), and nothing is built.
-        if environ.keys().isdisjoint(_PROXY_KEYS):
+        # This runs for every request, and most have no such field. The names of
+        # PROXY_HEADERS one by one: half the cost of environ.keys().isdisjoint().
+        if not (
+            "HTTP_X_FORWARDED_FOR" in environ
+            or "HTTP_X_FORWARDED_PROTO" in environ
+            or "HTTP_X_FORWARDED_HOST" in environ
+            or "HTTP_X_FORWARDED_PORT" in environ
+            or "HTTP_X_FORWARDED_BY" in environ
+            or "HTTP_FORWARDED" in environ
+        ):
             return app(environ, start_response)
 
         peer = environ.get("REMOTE_ADDR", "")
