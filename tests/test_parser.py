@@ -518,8 +518,8 @@ CACHES = [
     (_OptionSets, "Close, {}".format, lambda n: frozenset(("close", str(n)))),
     (
         _OriginForms,
-        lambda n: b"GET /%%41?%d HTTP/1.2" % n,
-        lambda n: ("GET", f"/%41?{n}", "1.1", "/A", str(n)),
+        lambda n: b"GET /%%41%d HTTP/1.2" % n,
+        lambda n: ("GET", f"/%41{n}", "1.1", f"/A{n}", ""),
     ),
 ]
 
@@ -549,10 +549,18 @@ class TestWhatCachesForget:
         assert lines[b"Host: " + b"i" * 250] == ("HOST", "i" * 250)
         assert len(lines) == 1
 
-    @pytest.mark.parametrize("name", [b"Cookie", b"Authorization", b"Proxy-Authorization", b"X-Y"])
+    @pytest.mark.parametrize(
+        "name", [b"Cookie", b"Authorization", b"Proxy-Authorization", b"Referer", b"X-Y"]
+    )
     def test_values_that_may_be_secret_are_not_kept(self, name):
         lines = _FieldLines()
         assert lines[name + b": s3cret"] == (name.decode().upper().replace("-", "_"), "s3cret")
+        assert not lines
+
+    def test_queries_are_not_kept(self):
+        lines = _OriginForms()
+        said = ("GET", "/a?b=s3cret", "1.1", "/a", "b=s3cret")
+        assert lines[b"GET /a?b=s3cret HTTP/1.1"] == said
         assert not lines
 
     @pytest.mark.parametrize(
