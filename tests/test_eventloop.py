@@ -1503,6 +1503,17 @@ def test_real_wait_ends_when_something_comes():
     event_loop.map.clear()
 
 
+def test_one_that_is_ready_may_run_the_loop(world):
+    first, second = Native(world.loop), Native(world.loop)
+    world.map[3], world.map[4] = first, second
+    world.turn()
+    first.actions["ready"] = world.turn
+    world.loop.touch_threadsafe(first)
+    world.loop.touch_threadsafe(second)
+    world.turn()
+    assert first.events == second.events == ["ready"]
+
+
 # -- the hand-over to the workers ---------------------------------------------------------
 
 
@@ -1598,6 +1609,14 @@ class TestAHandOver:
         loop._awaits_workers = False
         world.turn((3, READ))
         assert world.native.events == ["events 1", "started"]
+
+    def test_that_a_signal_interrupts_leaves_the_loop_to_be_woken_as_ever(self):
+        world = self.world(1.5)
+        interrupt = Raises(KeyboardInterrupt())
+        world.loop._hand_over_lock = SimpleNamespace(acquire=lambda timeout: interrupt())
+        with pytest.raises(KeyboardInterrupt):
+            world.turn((3, READ))
+        assert world.loop.claim_wakeup_threadsafe()  # By a trigger.
 
     def test_may_fail_like_anything_else_that_one_object_does(self):
         world = self.world(0)

@@ -595,6 +595,12 @@ def test_a_head_tells_each_length_and_each_date():
         assert made.told_last == (length, date, told)
 
 
+def test_lengths_that_are_equal_are_told_in_one_way():
+    start = check_start("200 OK", [])
+    made = render_head(start, ("1.1", False, True, True, None))
+    assert made.render(True, "a") == made.render(1.0, "a") == made.render(1, "a")
+
+
 def test_a_head_without_gaps_is_whole():
     start = check_start("200 OK", [("Date", "mine")])
     made = render_head(start, ("1.1", False, False, True, None))

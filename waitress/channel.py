@@ -975,7 +975,13 @@ class HTTPChannel(wasyncore.dispatcher):
 
     def service(self) -> None:
         """Serve the first request; the task dispatcher calls it."""
-        serve_next(self)
+        try:
+            serve_next(self)
+        except BaseException:
+            # An observer's, for example; somebody else's dispatcher may know no
+            # service_failed().
+            self.service_failed()
+            raise
 
     def write_soon(self, data: bytes | ReadOnlyFileBasedBuffer) -> int:
         """Have bytes, or a prepared file, sent as soon as possible.

@@ -621,6 +621,8 @@ class EventLoop:
     def _drain_ready(self) -> None:
         # Only those present now: a handler that touches again waits for the next pass.
         for _ in range(len(self.ready)):
+            if not self.ready:
+                return  # A handler ran the loop.
             obj = self.ready.popleft()
             obj.touched = False
             try:
@@ -652,10 +654,12 @@ class EventLoop:
         """Wait until a worker reports, for a moment; say whether one did."""
         self._awaits_workers = True
         self.is_awake = False  # In this order; as in _wait, the queue is looked at afterwards.
-        if not self.ready:
-            self._hand_over_lock.acquire(timeout=self._hand_over_wait)
-        self._awaits_workers = False
-        self.is_awake = True
+        try:
+            if not self.ready:
+                self._hand_over_lock.acquire(timeout=self._hand_over_wait)
+        finally:  # A signal may end the wait, and the loop go on.
+            self._awaits_workers = False
+            self.is_awake = True
         return bool(self.ready)
 
     def _expire(self) -> None:

@@ -548,9 +548,11 @@ class Head:
             length: what Content-Length is to say, if the head has that.
             date: what Date is to say, unless the application has.
         """
+        # A task's own True or 1.0 equals 1, for which the head is remembered as well.
+        length_text = length if isinstance(length, str) else f"{int(length or 0)}"
         told = (
             self._before_length
-            + (str(length) if self._has_length else "")
+            + (length_text if self._has_length else "")
             + self._between
             + (date if self._after_date else "")
             + self._after_date

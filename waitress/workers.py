@@ -131,8 +131,9 @@ class ThreadedTaskDispatcher:
 
     def _wake_one_locked(self) -> None:
         # The last to fall idle is the first to work: its memory is still warm.
-        self._is_waking = True
         self._idle.pop().release()
+        # After it: where a signal's handler raises between the two, nobody is waited for.
+        self._is_waking = True
 
     def _leave_locked(self, thread_no: int) -> None:
         self.active_count -= 1

@@ -1316,7 +1316,7 @@ def test_t4_close_in_the_middle_of_a_pipeline_is_its_end(
     assert client.ended
 
 
-# -- T5: its ground only; finding, showing and replacing stuck workers is not built yet (TODO.txt) --
+# -- T5: its ground; finding, showing and replacing stuck workers is not built yet (TODO.txt) ---
 
 
 def test_t5_stuck_worker_holds_no_other_request(serve: Serve) -> None:
