@@ -705,6 +705,22 @@ def _all_params() -> tuple[tuple[str, Callable[[Any], Any]], ...]:
     return tuple((name, _SETTING_OF[name].converter) for name in names)
 
 
+#: Defaults that an instance has as well: CPython finds what an instance has in a fifth of
+#: the time that what its class has takes.
+_READ_FOR_EACH_REQUEST = (
+    "channel_request_lookahead",
+    "channel_timeout",
+    "ident",
+    "max_request_body_size",
+    "max_request_header_size",
+    "outbuf_high_watermark",
+    "outbuf_overflow",
+    "recv_bytes",
+    "url_prefix",
+    "url_scheme",
+)
+
+
 class Adjustments:
     """The settings of one server, each an attribute.
 
@@ -780,6 +796,8 @@ class Adjustments:
     socket_options: list[tuple[int, int, int]] = [(socket.SOL_TCP, socket.TCP_NODELAY, 1)]
 
     def __init__(self, **kw: Any) -> None:
+        for name in _READ_FOR_EACH_REQUEST:
+            setattr(self, name, getattr(self, name))
         _check_combination(kw)
         if "send_bytes" in kw:
             warnings.warn(

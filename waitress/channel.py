@@ -33,7 +33,7 @@ from waitress.outbound import ClientDisconnected, FileFailedError, OutboundBuffe
 from waitress.parser import HTTPRequestParser
 from waitress.pollers import ERROR, HANGUP, INVALID, PEER_CLOSED, READ, WRITE
 from waitress.proxy_protocol import ProxyProtocolReceiver
-from waitress.request_queue import RequestQueue
+from waitress.request_queue import QueueEndedError, RequestQueue
 from waitress.service import answer_error, serve_next
 from waitress.spool import SpoolBudget, default_spool_limit
 from waitress.task import ErrorTask, WSGITask
@@ -119,7 +119,7 @@ class Phase(enum.Enum):
     """Whom the connection waits for: which of the deadlines runs."""
 
     PROXY_HEADER = "the proxy is to tell who the client is"
-    IDLE = "the client may send a request, or leave"
+    IDLE = "the client may send a request, or leave; one that came whole may be in service"
     HEAD = "the client is sending a head"
     BODY = "the client is sending a body"
     OURS = "the server works; no deadline of the client's runs"
@@ -148,42 +148,47 @@ class HTTPChannel(wasyncore.dispatcher):
     error_task_class = ErrorTask
     parser_class = HTTPRequestParser
 
-    #: The request being received, incomplete.
-    request: Any = None
-    #: Reads what the proxy has to say before the first request; None when it has.
-    _proxy_header: ProxyProtocolReceiver | None = None
-    #: Whether ``100 Continue`` was sent for the request being received.
-    sent_continue = False
-
-    # What most connections never change stands here, so that an idle one stays small.
-    #: Nothing that the client may still send is a request: it was refused, or asked to
-    #: close.
-    _input_ended = False
-    #: What came last was empty lines.
-    _got_empty_lines = False
-    #: The kernel's buffer is full: wait for it to say that it takes more.
-    _is_blocked = False
-    #: The client was seen to send no more.
-    _peer_closed = False
-    #: Its end was read while requests wait: they run, but nothing is written for them.
-    has_left = False
-    #: Closing needs care, because bytes of the client's lie unread or may come.
-    _lingers = False
-    #: The end is a reset, because what was sent is not whole.
-    _resets = False
-    #: The loop itself runs a task: it must not wait for room.
-    _answers = False
-    #: Set from any thread, done by the loop.
-    _close_wanted = False
-    _drain_wanted = False
-    #: Bytes that the client was known to have acknowledged when it was last asked.
-    _acknowledged_total = 0
+    # Slots, because CPython finds what stands in one at once; and a default of the class,
+    # where most connections would have it, is slower to read than either.
+    __slots__ = (
+        "_acknowledged_total",
+        "_answers",
+        "_client_group",
+        "_close_wanted",
+        "_drain_wanted",
+        "_got_empty_lines",
+        "_input_ended",
+        "_is_blocked",
+        "_lingers",
+        "_peer_closed",
+        "_phase_bytes",
+        "_phase_since",
+        "_progress_at",
+        "_proxy_header",
+        "_resets",
+        "_spool",
+        "adj",
+        "channel_id",
+        "clients",
+        "creation_time",
+        "deadline",
+        "deadline_bucket",
+        "event_loop",
+        "has_left",
+        "interest",
+        "observer",
+        "outbound",
+        "phase",
+        "request",
+        "request_queue",
+        "sent_continue",
+        "server",
+        "state",
+        "touched",
+    )
 
     #: See :mod:`waitress.eventloop`.
     interest_is_state = True
-    deadline = inf
-    deadline_bucket: int | None = None
-    touched = False
 
     def __init_subclass__(cls, **kw: Any) -> None:
         super().__init_subclass__(**kw)
@@ -224,6 +229,37 @@ class HTTPChannel(wasyncore.dispatcher):
             self._spool, self._touch_and_wake, self.event_loop.condition_factory
         )
         self.state = _OPEN
+        #: The request being received, incomplete.
+        self.request: Any = None
+        #: Whether ``100 Continue`` was sent for it.
+        self.sent_continue = False
+        #: Reads what the proxy has to say before the first request; None when it has.
+        self._proxy_header: ProxyProtocolReceiver | None = None
+        #: What came last was empty lines.
+        self._got_empty_lines = False
+        #: Nothing that the client may still send is a request: it was refused, or asked to
+        #: close.
+        self._input_ended = False
+        #: The client was seen to send no more.
+        self._peer_closed = False
+        #: Its end was read while requests wait: they run, but nothing is written for them.
+        self.has_left = False
+        #: The kernel's buffer is full: wait for it to say that it takes more.
+        self._is_blocked = False
+        #: Closing needs care, because bytes of the client's lie unread or may come.
+        self._lingers = False
+        #: The end is a reset, because what was sent is not whole.
+        self._resets = False
+        #: The loop itself runs a task: it must not wait for room.
+        self._answers = False
+        #: Set from any thread, done by the loop.
+        self._close_wanted = False
+        self._drain_wanted = False
+        #: See :mod:`waitress.eventloop` and :mod:`waitress.deadlines`.
+        self.interest = _WATCHED
+        self.touched = False
+        self.deadline = inf
+        self.deadline_bucket: int | None = None
         self.phase = _IDLE
         now = self.event_loop.now
         self.creation_time = self.event_loop.wall_clock()
@@ -231,11 +267,8 @@ class HTTPChannel(wasyncore.dispatcher):
         self._phase_since = now
         self._progress_at = now
         self._phase_bytes = 0
-        self.interest = _WATCHED
-        # Instances share the table of their attributes' names, which has room for 30, as
-        # long as all is named here that every connection sets sooner or later.
-        self.request = None
-        self.sent_continue = self._got_empty_lines = self.touched = False
+        #: Bytes that the client was known to have acknowledged when it was last asked.
+        self._acknowledged_total = 0
         super().__init__(sock, map)
         self.connected = True
         self.clients.channels.add(self)
@@ -296,6 +329,10 @@ class HTTPChannel(wasyncore.dispatcher):
             self._ignore_input()
         if flags & (ERROR | HANGUP | INVALID):
             self._handle_hangup(flags)
+
+    def handle_read_event(self) -> None:
+        """Something can be read; a channel neither accepts nor connects."""
+        self.handle_read()
 
     def _ignore_input(self) -> None:
         """Stop watching for input that is not wanted now.
@@ -382,7 +419,8 @@ class HTTPChannel(wasyncore.dispatcher):
             return
         if self._drain_wanted and self.state is _OPEN:
             self._move_to(_DRAINING, "ordered from outside")
-        self._flush()
+        if not self._is_blocked:
+            self._flush()
         self._advance()
 
     # -- loop: bytes to requests -------------------------------------------------------
@@ -394,27 +432,29 @@ class HTTPChannel(wasyncore.dispatcher):
         """
         if not data or self.state is not _OPEN or self._drain_wanted or self._close_wanted:
             return False
-        if self.request_queue.is_ended:
+        queue = self.request_queue
+        if queue.is_ended:
             # A response has ended the connection, and the loop is about to see that.
             self._lingers = True
             return False
         if self._proxy_header is not None:
             data = self._receive_proxy_header(self._proxy_header, data)
-        queued: list[Any] = []
+        complete: list[Any] = []
         while data and not self._input_ended and self.state is _OPEN:
             request = self.request
             if request is None:
                 request = self.request = self.parser_class(self.adj)
             had_head = request.headers_finished
             consumed = request.received(data)
-            if request.headers_finished and not had_head:
+            if not had_head and request.headers_finished:
                 self._head_received(request)
             receiver = getattr(request, "body_rcv", None)
             if receiver is not None and not request.error:
                 self._account_body(request, receiver.getbuf())
             if request.completed or request.error:
-                self._request_received(request, queued)
-            elif request.expect_continue and self.request_queue.is_idle():
+                if self._request_received(request):
+                    complete.append(request)
+            elif request.expect_continue and not complete and queue.is_idle():
                 self.send_continue()
             if not consumed:
                 break  # A parser that takes nothing now never will.
@@ -422,9 +462,10 @@ class HTTPChannel(wasyncore.dispatcher):
         if data:
             # Closing while the client's bytes lie unread resets the connection.
             self._lingers = True
-        if queued and self.observer.listening:
-            self.observer.requests_queued(self, queued)
-        self._start_next()
+        if complete:
+            self._queue(complete)
+        elif not queue.in_service:
+            self._start_next()
         return True
 
     def _receive_proxy_header(self, header: ProxyProtocolReceiver, data: bytes) -> bytes:
@@ -460,29 +501,37 @@ class HTTPChannel(wasyncore.dispatcher):
         )
 
     def _head_received(self, request: Any) -> None:
-        if not (request.empty or request.version.startswith("1.")):
+        if request.version[:2] != "1." and not request.empty:
             # Before whatever else is wrong: a newer version may write its heads as it likes.
             request.error = _refused_version()
         request.request_id = next(_request_ids)
         if self.observer.listening and not request.empty:
             self.observer.request_created(self, request)
 
-    def _request_received(self, request: Any, queued: list[Any]) -> None:
+    def _request_received(self, request: Any) -> bool:
+        """Take note of the end of a request; say whether it was one."""
         self.request = None
         self.sent_continue = False
         if not getattr(request, "request_id", 0):
             request.request_id = next(_request_ids)
         self._got_empty_lines = request.empty
-        if request.empty:
-            return
         if request.error or request.connection_close:
             self._input_ended = True
             # Answered or dropped: what belongs to a refused request may be on its way.
             self._lingers = self._lingers or bool(request.error)
-        if self.request_queue.append(request):
-            queued.append(request)
-        else:
-            self.discard_request(request)
+        return not request.empty
+
+    def _queue(self, requests: list[Any]) -> None:
+        """Have complete requests served, in their turn."""
+        try:
+            first = self.request_queue.claim(self.outbound.has_room(self.adj), requests)
+        except QueueEndedError:  # A worker has ended the connection meanwhile.
+            self.drop_requests(requests)
+            return
+        if self.observer.listening:
+            self.observer.requests_queued(self, requests)
+        if first is not None:
+            self._start(first)
 
     def _account_body(self, request: Any, body: Any) -> None:
         """Count what the body takes on the disk; refuse it when there is no room."""
@@ -501,21 +550,28 @@ class HTTPChannel(wasyncore.dispatcher):
 
     def _advance(self) -> None:
         """Do what the connection's state asks for."""
+        queue = self.request_queue
         if self.state is _OPEN:
-            queue = self.request_queue
             if queue.is_ended:
                 self._move_to(_DRAINING, "a response ended the connection")
             elif self.has_left and not queue.requests:
                 self._move_to(_DRAINING, "the client has left")
-            # Only the loop takes the turn, so that a lock is not needed to see that it has.
-            elif not queue.in_service and (queue.requests or self.request is not None):
-                self._start_next()
-            if queue.in_service and self.interest == _WATCHED and not self.outbound.pending:
-                # The most usual case: the server works, and the client waits for it.
-                if self.phase is not _OURS:
-                    self._enter(_OURS)
-                self.deadline = inf  # An entry made before is looked at again when it comes.
-                return
+            else:
+                # Only the loop takes the turn: no lock is needed to see that it has.
+                if not queue.in_service and (queue.requests or self.request is not None):
+                    self._start_next()
+                if self.interest == _WATCHED and not self.outbound.pending:
+                    # The two most usual cases, of what _update() finds out for all.
+                    phase = self.phase
+                    if queue.in_service:  # The server works, and the client waits for it.
+                        if phase is not _OURS and phase is not _IDLE:
+                            self._enter(_OURS)
+                        self.deadline = inf  # An entry made before is looked at in its time.
+                        return
+                    if phase is _IDLE and self._is_idle():  # What came was served, and is sent.
+                        deadline = self._progress_at + (self.adj.channel_timeout or inf)
+                        self.event_loop.deadlines.arm(self, deadline)
+                        return
         if self.state is _DRAINING and not self.outbound.pending:
             self._finish_draining()
         if self.state is not _CLOSED:
@@ -526,17 +582,19 @@ class HTTPChannel(wasyncore.dispatcher):
         queue = self.request_queue
         if queue.requests:
             first = queue.claim(self.outbound.has_room(self.adj))
-            if first is None:
-                return
-            if first.error:
-                self._answer_refused(first)
-            else:
-                self.event_loop.start_soon(self)
+            if first is not None:
+                self._start(first)
             return
         request = self.request
         is_invited = self.sent_continue or request is None or not request.expect_continue
         if not is_invited and queue.is_idle():
             self.send_continue()
+
+    def _start(self, first: Any) -> None:
+        if first.error:
+            self._answer_refused(first)
+        else:
+            self.event_loop.start_soon(self)
 
     def start_service(self) -> None:
         """Hand the first request to the workers; the event loop calls it."""
@@ -600,51 +658,51 @@ class HTTPChannel(wasyncore.dispatcher):
     def _flush(self) -> None:
         """Send until there is nothing, the kernel takes no more, or others wait."""
         outbound = self.outbound
-        if self._is_blocked:
-            return
         budget = FLUSH_BYTES
-        while outbound.pending and budget > 0:
-            sent = self._send_some(budget)
-            if not sent:
-                self._is_blocked = self.state is not _CLOSED
+        while outbound.pending and not self._is_blocked:
+            if budget <= 0:
+                self._is_blocked = True  # Not the kernel: the others have their turn.
                 return
-            budget -= sent
-        if outbound.pending and self.state is not _CLOSED:
-            self._is_blocked = True  # Not the kernel: the others have their turn.
+            done = None
+            try:
+                sent = self._send_file(budget) if outbound.had_files else None
+                if sent is None:
+                    data = outbound.peek(SEND_BYTES)
+                    sent = self.send(data) if isinstance(data, bytes) else self._send_parts(data)
+                if sent:
+                    done = outbound.advance(sent)
+            except Exception as error:  # noqa: BLE001 - a file of the application's: anything
+                self._sending_failed(error)
+                return
+            if sent:
+                self._progress_at = self.event_loop.now
+                budget -= sent
+                if done is not None:
+                    self._settle(*done)
+            elif self.state is _CLOSED:
+                return
+            else:
+                self._is_blocked = True
+                tcp.limit_unsent(self.socket)
+                self._has_progressed()  # From here on it counts.
 
-    def _send_some(self, budget: int) -> int:
-        """Send the next bytes; return how many went."""
-        outbound = self.outbound
-        try:
-            sent = self._send_file(budget) if outbound.had_files else None
-            if sent is None:
-                parts = outbound.peek(SEND_BYTES)
-                if len(parts) == 1 and type(parts[0]) is bytes:
-                    sent = self.send(parts[0])
-                else:
-                    sent = self._send_parts(parts) if parts else 0
-            passed, drained = outbound.advance(sent) if sent else ((), ())
-        except OSError:
+    def _sending_failed(self, error: Exception) -> None:
+        """Give up; runs while ``error`` is handled."""
+        if isinstance(error, OSError):
             self._log_socket_error()
-            self.handle_close()
-            return 0
-        except Exception:
-            self.logger.exception("Unexpected exception when flushing")
-            self.handle_close()
-            return 0
-        if sent:
-            self._progress_at = self.event_loop.now
-            for segment in drained:
-                try:
-                    segment.close()
-                except Exception:
-                    self.logger.exception("Unexpected error when closing an outbuf")
-            for request in passed:
-                self.observer.request_finished(request)
-        elif self.state is not _CLOSED:
-            tcp.limit_unsent(self.socket)
-            self._has_progressed()  # From here on it counts.
-        return sent
+        else:
+            self.logger.exception("Unexpected exception when flushing")  # noqa: LOG004
+        self.handle_close()
+
+    def _settle(self, passed: list[Any], drained: list[Any]) -> None:
+        """Close the files that were sent, and tell of the responses that were."""
+        for segment in drained:
+            try:
+                segment.close()
+            except Exception:
+                self.logger.exception("Unexpected error when closing an outbuf")
+        for request in passed:
+            self.observer.request_finished(request)
 
     def _send_file(self, limit: int) -> int | None:
         """Have the kernel send from a file; return how much it took, None if it cannot."""
@@ -664,7 +722,9 @@ class HTTPChannel(wasyncore.dispatcher):
             # and sending tell which.
             return None
 
-    def _send_parts(self, parts: list[bytes | memoryview]) -> int:
+    def _send_parts(self, parts: Sequence[bytes | memoryview]) -> int:
+        if not parts:  # Closed from outside meanwhile.
+            return 0
         if not self._sends_plainly():
             # Whoever overrides send(), or wraps the socket, sees bytes.
             return self.send(b"".join(parts))
@@ -679,8 +739,7 @@ class HTTPChannel(wasyncore.dispatcher):
         """Say whether nobody has put anything between the channel and its socket."""
         return (
             type(self.socket) is socket.socket
-            and type(self).send is wasyncore.dispatcher.send
-            and "send" not in self.__dict__
+            and getattr(self.send, "__func__", None) is wasyncore.dispatcher.send
             and hasattr(socket.socket, "sendmsg")
         )
 
@@ -799,6 +858,17 @@ class HTTPChannel(wasyncore.dispatcher):
         if mask != self.interest:
             self._watch(mask)
         self._update_deadline()
+
+    def _is_idle(self) -> bool:
+        """Say whether the client may send a request or leave, and has not begun to."""
+        return (
+            self.request is None
+            and self.state is _OPEN
+            and not self.request_queue.requests
+            and not self._input_ended
+            and not self._got_empty_lines
+            and self._proxy_header is None
+        )
 
     def _watch(self, mask: int) -> None:
         if mask != self.interest:
@@ -937,7 +1007,8 @@ class HTTPChannel(wasyncore.dispatcher):
 
     def idle_since(self) -> float:
         """Return since when the connection has been idle; ``inf`` when it is not."""
-        return self._progress_at if self.phase is _IDLE else inf
+        is_idle = self.phase is _IDLE and not self.request_queue.requests
+        return self._progress_at if is_idle else inf
 
     def stalled_since(self, now: float) -> float:
         """Return since when spooled bytes have waited without progress, else ``inf``."""
@@ -962,7 +1033,7 @@ class HTTPChannel(wasyncore.dispatcher):
         except Exception:  # noqa: BLE001 - a subclass's received(): anything
             # Whoever asks must not be taken for the one at fault.
             self.handle_error()
-        if self.state is _OPEN and self.phase is _IDLE:
+        if self.idle_since() != inf:
             self._close_now()
         return self.state is _CLOSED
 
@@ -1062,7 +1133,8 @@ class HTTPChannel(wasyncore.dispatcher):
         """Report to the loop, and queue for the next request that is there already."""
         if has_turn and not self._has_queued_again():
             self.request_queue.release()
-        self._report()
+        if self.event_loop.touch_threadsafe(self):
+            self.server.pull_trigger()
 
     def _has_queued_again(self) -> bool:
         """Queue behind the others, so that no pipelining client keeps a worker to itself."""
@@ -1082,9 +1154,7 @@ class HTTPChannel(wasyncore.dispatcher):
         self.cancel()
 
     def _report(self) -> None:
-        event_loop = self.event_loop
-        event_loop.touch_threadsafe(self)
-        if not event_loop.is_awake:
+        if self.event_loop.touch_threadsafe(self):
             self.server.pull_trigger()
 
     # -- any thread --------------------------------------------------------------------

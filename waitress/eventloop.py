@@ -257,17 +257,18 @@ class EventLoop:
             self._hand_over_lock.release()
         return False
 
-    def touch_threadsafe(self, obj: Any) -> None:
+    def touch_threadsafe(self, obj: Any) -> bool:
         """Have ``obj.handle_ready()`` called in the loop's thread, soon.
 
-        Does not wake the loop: follow with a trigger's ``pull_trigger`` or with
-        :meth:`wake_threadsafe`. ``obj.touched`` keeps an object from standing in the
-        queue many times: it is cleared before ``handle_ready`` runs, so that whatever
-        was done before a touch that found it set is seen by that run.
+        Does not wake the loop, but says whether that is needed: by a trigger's
+        ``pull_trigger`` or by :meth:`wake_threadsafe`. ``obj.touched`` keeps an object from
+        standing in the queue many times: it is cleared before ``handle_ready`` runs, so
+        that whatever was done before a touch that found it set is seen by that run.
         """
         if not obj.touched:
             obj.touched = True
             self.ready.append(obj)
+        return not self.is_awake
 
     def wake_threadsafe(self) -> None:
         """End the loop's wait, if it waits and there is a trigger to end it with."""
@@ -705,7 +706,10 @@ def _is_native(obj: Any, event_loop: EventLoop) -> bool:
     return (
         getattr(obj, "interest_is_state", False) is True
         and obj.event_loop is event_loop
-        and not ("readable" in obj.__dict__ or "writable" in obj.__dict__)
+        # Not replaced on this very object. Asked of the methods, because CPython keeps the
+        # attributes of an object whose __dict__ was looked at in a slower form from then on.
+        and getattr(obj.readable, "__func__", None) is type(obj).readable
+        and getattr(obj.writable, "__func__", None) is type(obj).writable
     )
 
 

@@ -59,57 +59,8 @@ class OutboundLimits(Protocol):
     outbuf_high_watermark: int
 
 
-class _MemorySegment:
-    """Bytes objects, as they were handed over: none is copied, the first may be begun."""
-
-    __slots__ = ("offset", "parts", "size")
-
-    def __init__(self) -> None:
-        self.parts: deque[bytes] = deque()
-        #: Octets of the first part that were sent.
-        self.offset = 0
-        self.size = 0
-
-    def __len__(self) -> int:
-        return self.size
-
-    def peek(self, limit: int) -> list[bytes | memoryview]:
-        """Return the next octets, at most about ``limit`` of them, as views."""
-        parts = self.parts
-        if len(parts) == 1 and not self.offset and self.size <= limit:
-            return [parts[0]]
-        views: list[bytes | memoryview] = []
-        offset = self.offset
-        for part in parts:
-            view = memoryview(part)[offset : offset + limit]
-            offset = 0
-            if not view:
-                continue  # Sending nothing would look like a peer that takes nothing.
-            views.append(view)
-            limit -= len(view)
-            if limit <= 0 or len(views) == _MOST_PARTS:
-                break
-        return views
-
-    def advance(self, count: int) -> None:
-        self.size -= count
-        parts = self.parts
-        while count:
-            left = len(parts[0]) - self.offset
-            if count < left:
-                self.offset += count
-                return
-            parts.popleft()
-            self.offset = 0
-            count -= left
-
-    def close(self) -> None:
-        self.parts.clear()
-        self.size = 0
-
-
-#: Stores behind which no further response is begun.
-_MOST_STORES = 8
+#: Files behind which no further response is begun.
+_MOST_FILES = 4
 
 #: As many buffers as every system takes in one sendmsg (POSIX guarantees 16, all have
 #: 1024; more than a few dozen save nothing).
@@ -235,12 +186,14 @@ class OutboundBuffer:
         self._condition_factory = condition_factory
         self._lock = threading.Lock()
         # guarded by _lock:
-        self._segments: list[_MemorySegment | _SpoolSegment | _FileSegment] = []
+        #: Bytes objects as they were handed over, none is copied, and files between them.
+        self._segments: deque[bytes | _SpoolSegment | _FileSegment] = deque()
+        #: Octets of the first bytes object that were sent.
+        self._offset = 0
+        #: How many of the segments are files, and how many unsent octets they hold.
+        self._files = self._in_files = 0
         self.pending = 0
-        #: Those of them that are bytes objects; a file takes no memory.
-        self._in_memory = 0
-        #: Octets handed over and octets sent since the connection began.
-        self.appended_total = 0
+        #: Octets sent since the connection began.
         self.sent_total = 0
         self.is_closed = False
         #: What a worker waits on, made when one has to for the first time: thousands of
@@ -261,8 +214,12 @@ class OutboundBuffer:
 
     @property
     def segments(self) -> Sequence[Any]:
-        """The stores that hold the unsent bytes, for those who look from outside."""
-        return tuple(self._segments)
+        """What holds the unsent bytes, for those who look from outside."""
+        with self._lock:
+            segments: list[Any] = list(self._segments)
+            if self._offset:
+                segments[0] = memoryview(segments[0])[self._offset :]
+        return segments
 
     @property
     def holds_spool(self) -> bool:
@@ -295,21 +252,14 @@ class OutboundBuffer:
             memory_limit = limits.outbuf_overflow
             # A chunk is in memory already: keeping it costs nothing that it did not cost
             # before, and the reader may well be fast. What counts is what waits before it.
-            segment = self._segments[-1] if self._segments else None
             if (
-                self._in_memory < memory_limit
+                self.pending - self._in_files < memory_limit
                 and size < 2 * memory_limit
                 # Behind unsent bytes in a file, new ones have to queue.
-                and type(segment) is not _SpoolSegment
+                and not (self._files and type(self._segments[-1]) is _SpoolSegment)
             ):
-                if type(segment) is not _MemorySegment:
-                    segment = _MemorySegment()
-                    self._segments.append(segment)
-                segment.parts.extend(parts)
-                segment.size += size
-                self._in_memory += size
+                self._segments.extend(parts)
                 self.pending += size
-                self.appended_total += size
                 return
             high_watermark = limits.outbuf_high_watermark
             has_room = not may_wait or self.pending <= high_watermark
@@ -322,9 +272,9 @@ class OutboundBuffer:
     def has_room(self, limits: OutboundLimits) -> bool:
         """Say whether another response may be begun before these bytes have left.
 
-        Bounded in stores too, since each may be an open file.
+        Bounded in files too, since each is an open descriptor.
         """
-        return self.pending <= limits.outbuf_high_watermark and len(self._segments) <= _MOST_STORES
+        return self.pending <= limits.outbuf_high_watermark and self._files <= _MOST_FILES
 
     def append_file(self, file: ReadOnlyFileBasedBuffer) -> None:
         """Add a prepared file at the end; it is closed when sent or cut.
@@ -338,10 +288,7 @@ class OutboundBuffer:
             if self.is_closed:
                 raise ClientDisconnected
             if size:
-                self._segments.append(segment)
-                self.had_files = True
-                self.pending += size
-                self.appended_total += size
+                self._append_file_locked(segment, size)
         if not size:
             segment.close()
 
@@ -356,8 +303,15 @@ class OutboundBuffer:
                 return False
             if not self.pending:
                 return True
-            self._marks.append((self.appended_total, what))
+            self._marks.append((self.sent_total + self.pending, what))
             return False
+
+    def _append_file_locked(self, segment: _SpoolSegment | _FileSegment, size: int) -> None:
+        self._segments.append(segment)
+        self.had_files = True
+        self._files += 1
+        self._in_files += size
+        self.pending += size
 
     # -- room: the worker
 
@@ -408,9 +362,10 @@ class OutboundBuffer:
 
     def _spool(self, parts: Sequence[bytes], size: int, spool_dir: str | None) -> None:
         with self._lock:
-            segment = self._segments[-1] if self._segments else None
-            if not isinstance(segment, _SpoolSegment) or segment.end >= SPOOL_FILE_BYTES:
-                segment = None
+            last = self._segments[-1] if self._segments else None
+            segment = None
+            if isinstance(last, _SpoolSegment) and last.end < SPOOL_FILE_BYTES:
+                segment = last
             self._being_spooled = segment
         written = 0
         try:
@@ -433,14 +388,15 @@ class OutboundBuffer:
             if complete and not closed and segment is not None:
                 segment.end += size
                 if is_new:
-                    self._segments.append(segment)
-                    self.had_files = True
-                self.pending += size
-                self.appended_total += size
+                    self._append_file_locked(segment, size)
+                else:
+                    self._in_files += size
+                    self.pending += size
                 return
             if not is_new and segment is not None and not len(segment):
                 # Its bytes were sent meanwhile, and no more will come.
                 self._segments.remove(segment)
+                self._files -= 1
                 is_new = True
         if segment is not None and (closed or is_new):
             segment.close()
@@ -457,79 +413,106 @@ class OutboundBuffer:
         """
         with self._lock:
             segment = self._segments[0] if self._segments else None
-            if segment is None or isinstance(segment, _MemorySegment):
+            if segment is None or type(segment) is bytes:
                 return None
-            return segment.extent()
+            return segment.extent()  # type: ignore[union-attr]
 
-    def peek(self, limit: int) -> list[bytes | memoryview]:
+    def peek(self, limit: int) -> bytes | list[bytes | memoryview]:
         """Return the next unsent octets, about ``limit`` at the most, without copying.
 
-        What lies in a file is read; there must be something pending.
+        One bytes object, where there is no more; else a list of what can be sent at once,
+        which is empty when the buffer was closed meanwhile. What lies in a file is read.
 
         Raises:
             FileFailedError: a file cannot be read, or is shorter than it was.
         """
-        views: list[bytes | memoryview] = []
         with self._lock:
-            if not self._segments:  # Closed from outside since the caller looked.
-                return views
-            segment = self._segments[0]
-            if type(segment) is _MemorySegment:
-                views = segment.peek(limit)
-                if len(self._segments) == 1:
-                    return views
-                limit = min(limit - len(segment), _FILE_BEHIND_HEAD_BYTES)
-                if limit <= 0 or len(views) == _MOST_PARTS:
-                    return views
-                segment = self._segments[1]
+            segments = self._segments
+            if len(segments) == 1 and not self._offset:
+                first = segments[0]
+                if type(first) is bytes and len(first) <= limit:
+                    return first  # The most usual case: a response in one piece.
+            views, file = self._views_locked(limit)
+        if file is None:
+            return views
+        room = limit - sum(map(len, views))
+        if views:
+            room = min(room, _FILE_BEHIND_HEAD_BYTES)
         # A file is read without the lock: no worker waits for the disk on our account.
-        return views + segment.peek(limit)
+        return views + file.peek(room)
 
-    def advance(self, count: int) -> tuple[list[Any], list[Any]]:
+    def _views_locked(
+        self, limit: int
+    ) -> tuple[list[bytes | memoryview], _SpoolSegment | _FileSegment | None]:
+        """Return views of the bytes objects in front, and the file behind if there is room."""
+        views: list[bytes | memoryview] = []
+        offset = self._offset
+        for segment in self._segments:
+            if limit <= 0 or len(views) == _MOST_PARTS:
+                break
+            if not isinstance(segment, bytes):
+                return views, segment
+            view = memoryview(segment)[offset : offset + limit]
+            offset = 0
+            if view:  # Sending nothing would look like a peer that takes nothing.
+                views.append(view)
+                limit -= len(view)
+        return views, None
+
+    def advance(self, count: int) -> tuple[list[Any], list[Any]] | None:
         """Drop ``count`` octets that were sent.
 
         Returns:
-            The marks that they pass, and the stores that they exhaust, for the caller to
-            close without the lock.
+            The marks that they pass, and the files that they exhaust, for the caller to
+            close without the lock; ``None`` when there is neither.
 
         Raises:
             FileFailedError: the application's file; what was sent is not dropped.
         """
-        drained: list[Any] = []
-        passed: list[Any] = []
         with self._lock:
             if self.is_closed:
-                return passed, drained
+                return None
             self.pending -= count
             self.sent_total += count
-            if (
-                not self.pending
-                and len(self._segments) == 1
-                and type(self._segments[0]) is _MemorySegment
-                and not (self._marks or self.worker_is_waiting)
-            ):
-                # The most usual case: a response in one piece that went in one piece.
+            if not (self.pending or self._files or self._marks or self.worker_is_waiting):
+                # The most usual case: all of it went, and nobody waits for that.
                 self._segments.clear()
-                self._in_memory = 0
-                return passed, drained
-            while count:
-                segment = self._segments[0]
-                step = min(count, len(segment))
-                segment.advance(step)
-                if type(segment) is _MemorySegment:
-                    self._in_memory -= step
-                count -= step
-                if len(segment):
-                    break
-                if segment is self._being_spooled:
-                    break  # The worker is about to make it longer.
-                drained.append(self._segments.pop(0))
-            if self._marks:  # Somebody listens.
-                while self._marks and self._marks[0][0] <= self.sent_total:
-                    passed.append(self._marks.pop(0)[1])
+                self._offset = 0
+                return None
+            drained = self._drop_locked(count)
+            passed: list[Any] = []
+            while self._marks and self._marks[0][0] <= self.sent_total:
+                passed.append(self._marks.pop(0)[1])
             if self.worker_is_waiting and self.pending <= self._wakes_at:
                 self._wake_worker_locked()
-        return passed, drained
+        return (passed, drained) if passed or drained else None
+
+    def _drop_locked(self, count: int) -> list[Any]:
+        """Drop octets in front; return the files that have no more."""
+        drained: list[Any] = []
+        segments = self._segments
+        while count:
+            segment = segments[0]
+            if isinstance(segment, bytes):
+                left = len(segment) - self._offset
+                if count < left:
+                    self._offset += count
+                    break
+                segments.popleft()
+                self._offset = 0
+                count -= left
+                continue
+            step = min(count, len(segment))
+            segment.advance(step)
+            self._in_files -= step
+            count -= step
+            if len(segment):
+                break
+            if segment is self._being_spooled:
+                break  # The worker is about to make it longer.
+            drained.append(segments.popleft())
+            self._files -= 1
+        return drained
 
     def close(self) -> None:
         """Drop everything unsent and end every wait; repeatable, from any thread.
@@ -542,13 +525,17 @@ class OutboundBuffer:
             self.is_closed = True
             # It holds the channel, which holds this: let go, so that both are freed now.
             self._on_wait = _tell_nobody
-            segments = [item for item in self._segments if item is not self._being_spooled]
+            files = [
+                item
+                for item in self._segments
+                if not (isinstance(item, bytes) or item is self._being_spooled)
+            ]
             self._segments.clear()
             self._marks.clear()
-            self.pending = self._in_memory = 0
+            self.pending = self._offset = self._files = self._in_files = 0
             self._wake_worker_locked()
         failure: Exception | None = None
-        for segment in segments:
+        for segment in files:
             try:
                 segment.close()
             except Exception as error:  # noqa: BLE001 - an application's file: anything

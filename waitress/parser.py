@@ -239,6 +239,10 @@ class HTTPRequestParser:
         # and in CPython an attribute of the instance is set and read in less time than one
         # of the class is read.
         self.completed = False
+        self.empty = False
+        self.error = None
+        self.expect_continue = False
+        self.headers_finished = False
         self.body_rcv = None
         self.header_plus = b""
         #: Field values by name in upper case with ``_`` for ``-``; latin-1 text.

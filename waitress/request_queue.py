@@ -6,7 +6,7 @@ of a connection is in service, and it is the first of the queue.
 Who calls::
 
     loop    append(request)        a request is complete
-    loop    claim()                what is to be done about the first one?
+    loop    claim(.., requests)    some are complete; what is to be done about the first one?
     worker  head()                 the request to serve
     worker  finish(keep_alive)     it is served: go on with the next, or was it the last?
     loop    finish(False)          it answered an error itself
@@ -21,9 +21,14 @@ Row 0: imports nothing of the package.
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["RequestQueue"]
+__all__ = ["QueueEndedError", "RequestQueue"]
+
+
+class QueueEndedError(Exception):
+    """Nothing of the connection may run any more."""
 
 
 class RequestQueue:
@@ -60,16 +65,30 @@ class RequestQueue:
             self.requests.append(request)
             return True
 
-    def claim(self, may_serve: bool = True) -> Any | None:
+    def claim(self, may_serve: bool = True, arrived: Sequence[Any] = ()) -> Any | None:
         """Return the first request, if it is time to do something about it.
 
         A refused one is for the loop to answer. For any other the turn is taken, so that
         a worker may be sent; unless ``may_serve`` is false, then it waits.
+
+        Args:
+            may_serve: whether its response may be begun now.
+            arrived: complete requests, to be added before.
+
+        Raises:
+            QueueEndedError: the queue has ended, and none of ``arrived`` was added.
         """
         with self.lock:
-            if self.is_ended or self.in_service or not self.requests:
+            if self.is_ended:
+                if arrived:
+                    raise QueueEndedError
                 return None
-            first = self.requests[0]
+            requests = self.requests
+            if arrived:
+                requests.extend(arrived)
+            if self.in_service or not requests:
+                return None
+            first = requests[0]
             if first.error:
                 return first
             if not may_serve:
@@ -103,12 +122,14 @@ class RequestQueue:
             taken, self._taken = self._taken, None
             if self.is_ended:
                 return False, []
-            if taken is None or taken in self.requests[:1]:
-                del self.requests[:1]
+            requests = self.requests
+            # Outsiders may have put another list in its place.
+            if requests and (taken is None or requests[0] is taken):
+                del requests[0]
             if not keep_alive:
                 return False, self._end_locked()
-            self.in_service = bool(self.requests) and not self.requests[0].error
-            return self.in_service, []
+            self.in_service = has_turn = bool(requests) and not requests[0].error
+            return has_turn, []
 
     def close(self) -> list[Any]:
         """End the queue; return the requests that will never run.
