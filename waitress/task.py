@@ -72,9 +72,6 @@ __all__ = [
     "rename_headers",
 ]
 
-#: The versions spoken.
-_VERSIONS = {"1.1": "1.1", "1.0": "1.0"}
-
 #: Bytes of a list's chunks that are kept back to be handed over together. Enough to make
 #: the cost of a hand-over vanish, few enough for the loop to be sending meanwhile.
 _HELD_BYTES = 262144
@@ -194,14 +191,18 @@ class Task:
         self.channel = channel
         self.request = request
         version = request.version
-        self.version = _VERSIONS.get(version) or _response_version(version)
+        self.version = version if version == "1.1" else _response_version(version)
         # What a channel may have or not is looked for once, not at each use.
         self._writev_soon = getattr(channel, "writev_soon", None)
         # Whoever wants to be told of the application.
         observer = getattr(channel, "observer", NO_OBSERVER)
         self._listener: Observer | None = observer if observer.listening else None
-        # Below is what no subclass overrides. It stands here because Python 3.11 finds what
-        # an instance has faster, by 0.03 µs for each use, than what its class has.
+        # What is read for each request stands in the instance: CPython 3.11 finds it there
+        # in a fifth of the time that a default of the class takes.
+        if type(self) is WSGITask:  # Another class may have defaults of its own.
+            self.environ = None
+            self.close_on_finish = self.complete = self.wrote_header = False
+            self.content_bytes_written = 0
 
         # What start_response was given, or compose_start(); None before.
         self._start: Start | None = None
@@ -709,8 +710,8 @@ class WSGITask(Task):
 
 def _response_version(version: str) -> str:
     """Return the version in which to answer a request of one that is not ours."""
-    # Any later minor version is answered as 1.1 (RFC 9110, 2.5).
-    if len(version) == 3 and version.startswith("1.") and version[2] in "23456789":
+    # 1.1 is answered as such, and so is any later minor version (RFC 9110, 2.5).
+    if len(version) == 3 and version.startswith("1.") and version[2] in "123456789":
         return "1.1"
     return "1.0"
 
