@@ -144,7 +144,8 @@ def test_a_bare_import_loads_every_module_but_the_command_line() -> None:
     )
     loaded, reachable = (line.split() for line in run_python(program).splitlines())
     modules = {path.stem for path in Path(waitress.__file__).parent.glob("*.py")}
-    expected = sorted(modules - {"__init__", "__main__", "runner"})
+    command = {"__main__", "command_options", "config", "log_options", "pid_file", "runner"}
+    expected = sorted(modules - {"__init__", "toml_file", *command})
     assert [name.removeprefix("waitress.") for name in loaded] == expected
     assert reachable == expected
 
@@ -153,6 +154,15 @@ def test_a_bare_import_loads_nothing_rarely_used() -> None:
     program = (
         "import waitress, sys\n"
         "print(*{'profile', 'cProfile', 'pstats', 'argparse'} & set(sys.modules))\n"
+    )
+    assert run_python(program).split() == []
+
+
+def test_importing_the_command_loads_nothing_rarely_used() -> None:
+    program = (
+        "import waitress.runner, sys\n"
+        "print(*{'tomllib', 'shlex', 'difflib', 'logging.config', 'importlib.metadata'}"
+        " & set(sys.modules))\n"
     )
     assert run_python(program).split() == []
 

@@ -21,12 +21,13 @@ PACKAGE = ROOT / "waitress"
 ROWS: tuple[tuple[str, ...], ...] = (
     (
         *("rfc7230", "compat", "buffers", "deadlines"),
-        *("observer", "peers", "pollers", "request_queue", "spool", "tcp"),
+        *("observer", "peers", "pid_file", "pollers", "request_queue", "spool", "tcp"),
+        "toml_file",
     ),
-    ("utilities", "clients", "eventloop", "rejects"),
-    ("receiver", "response", "proxy_headers", "proxy_protocol", "wasyncore"),
+    ("utilities", "bind_names", "clients", "eventloop", "log_options", "rejects"),
+    ("command_options", "receiver", "response", "proxy_headers", "proxy_protocol", "wasyncore"),
     ("adjustments", "trigger", "parser", "outbound"),
-    ("environ", "workers"),
+    ("config", "environ", "workers"),
     ("task",),
     ("service",),
     ("channel",),

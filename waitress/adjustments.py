@@ -12,7 +12,8 @@ A setting is read as an attribute of whatever settings object a part of the serv
 given. That may be an object of the user's own with the older names only, so a setting
 that came with this line of releases is read with a fallback.
 
-Row 3: imports ``compat``, ``peers`` and the header names of ``proxy_headers``.
+Row 3: imports ``bind_names``, ``compat``, ``peers`` and the header names of
+``proxy_headers``.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from waitress import bind_names
+from waitress.bind_names import Inherited, ListenAddress, ServiceNameError
 from waitress.compat import HAS_IPV6, MAXINT, WIN
 from waitress.peers import TrustedPeers, split_trusted
 from waitress.proxy_headers import PROXY_HEADERS
@@ -47,8 +50,11 @@ __all__ = [
     "asoctal",
     "asseconds",
     "asset",
+    "check_setting",
     "int_ifgiven",
+    "read_options",
     "resolve_wsgi_app",
+    "setting_options",
     "slash_fixed_str",
     "str_iftruthy",
     "truthy",
@@ -62,9 +68,6 @@ truthy: frozenset[str] = frozenset({"t", "true", "y", "yes", "on", "1"})
 KNOWN_PROXY_HEADERS: frozenset[str] = frozenset(
     header.lower().replace("_", "-") for header in PROXY_HEADERS
 )
-
-#: An item of a resolved ``listen``: family, type, protocol, and the address to bind.
-ListenAddress = tuple[int, int, int, Any]
 
 
 class _str_marker(str):
@@ -264,7 +267,7 @@ _LONGEST_POLL_SECONDS = 2_147_483
 _LARGEST_C_INT = 2**31 - 1
 
 _ADDRESSES = Check(
-    "one or more of HOST:PORT, HOST, [IPv6]:PORT and *:PORT, between blanks; ports from 0 to 65535",
+    f"one or more of {bind_names.ALLOWED}, between blanks; ports from 0 to 65535",
     bool,
 )
 
@@ -344,7 +347,9 @@ SETTINGS: tuple[Setting, ...] = (
         "HOST:PORT",
         "Address to listen on: a host name, IPv4 address, IPv6 address in brackets, or an "
         "asterisk for every interface, then a colon and a port. Several addresses stand between "
-        "blanks; the option may also be repeated. Without a port, that of port is used.",
+        "blanks; the option may also be repeated. Without a port, that of port is used. Or "
+        "unix:PATH, a Unix socket; unix:@NAME, one without a file (Linux); fd://3, an inherited "
+        "descriptor; systemd, all descriptors that systemd has passed on, or systemd:NAME.",
         check=_ADDRESSES,
     ),
     Setting(
@@ -824,9 +829,8 @@ class Adjustments:
 
     def _check_values(self, kw: Mapping[str, Any]) -> None:
         for name, value in kw.items():
-            setting = _SETTING_OF.get(name)
-            if setting is not None and not setting.check.accepts(getattr(self, name)):
-                raise ValueError(_refusal(f"Invalid value for {name}", name, value))
+            if name in _SETTING_OF:
+                _check_range(_SETTING_OF[name], value, getattr(self, name))
         if not self.ipv4 and not HAS_IPV6:
             raise ValueError(
                 "IPv4 is disabled but IPv6 is not available. Cowardly refusing to start."
@@ -883,23 +887,24 @@ class Adjustments:
 
     def _resolve_listen(self) -> list[ListenAddress]:
         option, items = self._listen_items()
+        # A host may be called like the beginning of another kind of name.
+        read = bind_names.resolve if option == "listen" else bind_names.internet_addresses
         family = self._family()
         addresses: list[ListenAddress] = []
         seen = set()
         for item in items:
             try:
-                found = _addresses_of(item, self.port, family)
+                found = list(read(item, self.port, family, WIN))
             # All that a strange host or port makes the parsing, the host name's encoding
             # and the resolver raise; the texts are those of the causes.
             except (OSError, ValueError) as exc:
                 raise ValueError(_unresolved(option, item, exc)) from exc
-            for family_found, socktype, proto, _, sockaddr in found:
-                # The same address may be found again with the name of an interface.
-                key = (str(sockaddr[0]).split("%", 1)[0], sockaddr[1])
-                if key in seen and sockaddr[1] != 0:
+            for address in found:
+                key = _sameness(address)
+                if key in seen:
                     continue
                 seen.add(key)
-                addresses.append((family_found, socktype, proto, sockaddr))
+                addresses.append(address)
         return addresses
 
     def _listen_items(self) -> tuple[str, list[Any]]:
@@ -934,28 +939,15 @@ class Adjustments:
             Exception: whatever the application's module raises while it is imported, or
                 its factory while it is called.
         """
-        meanings = _options(cls._params)
-        given, names = getopt.getopt(list(argv), "", _long_options(meanings))
-        kw: dict[str, Any] = {"help": False, "app": None}
-        call = False
-        app_name = None
-        for option, value in given:
-            if option == "--help":
-                kw["help"] = True
-            elif option == "--call":
-                call = True
-            elif option == "--app":
-                app_name = value
-            elif option == "--listen":
-                kw["listen"] = f"{kw.get('listen', '')} {value}"
-            else:
-                name, flag = meanings[option[2:]]
-                kw[name] = value if flag is None else flag
+        meanings = setting_options(cls._params)
+        meanings.update(help=("help", "true"), call=("call", "true"), app=("app", None))
+        given = read_options(argv, meanings)
+        kw: dict[str, Any] = {"help": given.pop("help", None) == "true", "app": None}
+        call = given.pop("call", None) == "true"
+        app_name = given.pop("app", None)
         if not kw["help"]:
-            if app_name is not None:
-                names = [app_name, *names]
-            kw["app"] = resolve_wsgi_app(_only(names), call)
-        return kw
+            kw["app"] = resolve_wsgi_app(_named(app_name), call)
+        return {**kw, **given}
 
 
 for _setting in SETTINGS:
@@ -963,11 +955,13 @@ for _setting in SETTINGS:
 del _setting
 
 
-def _options(
-    params: Iterable[tuple[str, Callable[[Any], Any]]],
-) -> dict[str, tuple[str, str | None]]:
+#: What a long option gives: the name of a setting, and the text that a flag stands for.
+Meanings = dict[str, tuple[str, str | None]]
+
+
+def setting_options(params: Iterable[tuple[str, Callable[[Any], Any]]]) -> Meanings:
     """Map each long option to its setting, and a flag to the text it stands for."""
-    options: dict[str, tuple[str, str | None]] = {}
+    options: Meanings = {}
     for name, converter in params:
         option = name.replace("_", "-")
         if converter is asbool:
@@ -978,18 +972,44 @@ def _options(
     return options
 
 
-def _long_options(meanings: Mapping[str, tuple[str, str | None]]) -> list[str]:
-    """List the options in the notation of :mod:`getopt`, where ``=`` demands a value."""
-    valued = (f"{option}=" if flag is None else option for option, (_, flag) in meanings.items())
-    return ["help", "call", "app=", *valued]
+def read_options(argv: Sequence[str], meanings: Meanings) -> dict[str, str]:
+    """Read the words of a command line.
 
+    Args:
+        argv: the words, without the program's name.
+        meanings: of the options.
 
-def _only(names: Sequence[str]) -> str:
-    if not names:
-        raise AppResolutionError("Specify an application")
-    if len(names) > 1:
+    Returns:
+        The values by name, as text. What follows the options is the application's name,
+        ``"app"``.
+
+    Raises:
+        getopt.GetoptError: an option is unknown, or has or lacks a value.
+        AppResolutionError: more than one application is named.
+    """
+    # In the notation of getopt "=" demands a value.
+    options = [f"{option}=" if flag is None else option for option, (_, flag) in meanings.items()]
+    found, names = getopt.getopt(list(argv), "", options)
+    given: dict[str, str] = {}
+    for option, value in found:
+        name, flag = meanings[option[2:]]
+        if name == "listen":
+            given[name] = f"{given.get(name, '')} {value}"
+        else:
+            given[name] = value if flag is None else flag
+    if "app" in given:
+        names.insert(0, given["app"])
+    if len(names) > 1 and "help" not in given:
         raise AppResolutionError("Provide only one WSGI app")
-    return names[0]
+    if names:
+        given["app"] = names[0]
+    return given
+
+
+def _named(app_name: str | None) -> str:
+    if app_name is None:
+        raise AppResolutionError("Specify an application")
+    return app_name
 
 
 def resolve_wsgi_app(app_name: str, call: bool = False) -> Any:
@@ -1042,6 +1062,25 @@ def _converted(name: str, converter: Callable[[Any], Any], value: Any) -> Any:
         raise TypeError(_refusal(str(exc), name, value)) from exc
 
 
+def _check_range(setting: Setting, value: Any, converted: Any) -> None:
+    if not setting.check.accepts(converted):
+        raise ValueError(_refusal(f"Invalid value for {setting.name}", setting.name, value))
+
+
+def check_setting(setting: Setting, value: Any) -> Any:
+    """Convert and check one value, without regard to others and without asking the system.
+
+    Returns:
+        The converted value.
+
+    Raises:
+        ValueError, TypeError: as :class:`Adjustments` does, with the same text.
+    """
+    converted = _converted(setting.name, setting.converter, value)
+    _check_range(setting, value, converted)
+    return converted
+
+
 def _refusal(reason: str, name: str, value: Any) -> str:
     """Tell why a value is refused: the reason, the option, the value, what is allowed."""
     setting = _SETTING_OF.get(name)
@@ -1074,56 +1113,18 @@ def _can_make_files_in(directory: str) -> bool:
     return os.path.isdir(directory) and os.access(directory, os.W_OK | os.X_OK)
 
 
-class _ServiceNameError(ValueError):
-    """A port that is no number, where the system does not look up names of services."""
-
-
-def _addresses_of(item: str, default_port: int, family: int) -> list[Any]:
-    host, port = _split_address(item, default_port)
-    return socket.getaddrinfo(
-        # Without AI_ADDRCONFIG, so that a machine without a network can be served on too.
-        None if host == "*" else host,
-        port,
-        family,
-        socket.SOCK_STREAM,
-        socket.IPPROTO_TCP,
-        socket.AI_PASSIVE,
-    )
-
-
-def _split_address(item: str, default_port: int) -> tuple[str, str | int]:
-    """Split ``HOST:PORT`` at its last colon.
-
-    ``[::1]:80`` has a port and ``[::1]`` has none. ``::1:80`` has one as well, since that
-    is what a ``host`` of ``::1`` and a ``port`` make together.
-    """
-    host, colon, port = item.rpartition(":")
-    number: str | int = port
-    if not colon or "]" in port:
-        # An exact int: the resolver takes no subclass, such as the marker of the default.
-        host, number = item, int(default_port)
-    host = host.strip("[]")
-    if not host:
-        raise ValueError("the host is empty")
-    if WIN:
-        number = _port_number(number)
-    # The resolver would take a larger number for the remainder of its division by 65536.
-    if str(number).isdecimal() and int(number) > 65535:
-        raise ValueError("the port is larger than 65535")
-    return host, number
-
-
-def _port_number(port: str | int) -> int:
-    try:
-        return int(port)
-    except ValueError as exc:
-        raise _ServiceNameError(
-            "Windows does not support service names instead of port numbers"
-        ) from exc
+def _sameness(address: ListenAddress) -> Any:
+    """Return what is equal for addresses that cannot both be listened to."""
+    bound = address[3]
+    if isinstance(bound, (str, Inherited)):
+        return bound
+    # The same address may be found again with the name of an interface. A port that the
+    # system picks is another one each time.
+    return (str(bound[0]).split("%", 1)[0], bound[1]) if bound[1] else object()
 
 
 def _unresolved(option: str, item: str, exc: Exception) -> str:
-    if isinstance(exc, _ServiceNameError):
+    if isinstance(exc, ServiceNameError):
         return f"{exc} ({option}={item!r})"
     return (
         f"Invalid host/port specified. ({option}={item!r}: {exc}; allowed: {_ADDRESSES.text}, "

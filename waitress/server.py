@@ -4,8 +4,8 @@ Owns the listeners, the trigger, and the wiring of everything else: settings, ta
 dispatcher, budget of temporary files, set of clients. :func:`create_server` is the door
 of the library; :class:`BaseWSGIServer` and its subclasses are one listener each.
 
-Row 8: imports adjustments, channel, clients, compat, observer, pollers, proxy_headers,
-peers, rejects, spool, task, trigger, utilities and wasyncore.
+Row 8: imports adjustments, bind_names, channel, clients, compat, observer, pollers,
+proxy_headers, peers, rejects, spool, task, trigger, utilities and wasyncore.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ import os
 import select
 import socket
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from math import inf
 from typing import Any
 
 from waitress import trigger, wasyncore
 from waitress.adjustments import Adjustments, _int_marker
+from waitress.bind_names import Inherited, address_text, open_inherited, unix_address_text
 from waitress.channel import HTTPChannel
 from waitress.clients import Clients
 from waitress.compat import IPPROTO_IPV6, IPV6_V6ONLY
@@ -105,6 +106,7 @@ def create_server(
     Raises:
         ValueError: a setting is wrong, or there is no application.
         OSError: an address cannot be bound; it is named, and nothing is left behind.
+        RuntimeError: the system refuses a thread; nothing is left behind either.
     """
     if application is None:
         raise ValueError(
@@ -116,8 +118,11 @@ def create_server(
         map = wasyncore.SocketMap()
     dispatcher = ThreadedTaskDispatcher() if _dispatcher is None else _dispatcher
     servers: list[BaseWSGIServer] = []
+    inherited: list[socket.socket] = []
     try:
-        for server_class, options in _listeners(adj, _sock):
+        if not (adj.sockets or adj.unix_socket):
+            inherited = open_inherited(info[3] for info in adj.listen if _is_inherited(info))
+        for server_class, options in _listeners(adj, _sock, inherited):
             servers.append(
                 server_class(application, map, _start, dispatcher=dispatcher, adj=adj, **options)
             )
@@ -127,10 +132,13 @@ def create_server(
             server.spool = servers[0].spool
             server.rejects.counts = servers[0].rejects.counts
         if _dispatcher is None:
-            dispatcher.set_thread_count(adj.threads)
+            _start_threads(dispatcher, adj.threads, [server._address_text() for server in servers])
     except BaseException:
         for server in servers:
             server.abandon()
+        for sock in inherited:
+            # It was open before, and stays so.
+            sock.detach()
         if _dispatcher is None:
             dispatcher.shutdown()
         raise
@@ -145,24 +153,38 @@ def create_server(
     )
 
 
-def _listeners(adj: Adjustments, _sock: Any) -> list[tuple[type[BaseWSGIServer], dict[str, Any]]]:
-    """Return the class and the arguments of each listener that the settings ask for."""
+def _listeners(
+    adj: Adjustments, _sock: Any, inherited: list[socket.socket]
+) -> Iterator[tuple[type[BaseWSGIServer], dict[str, Any]]]:
+    """Yield the class and the arguments of each listener that the settings ask for."""
     if adj.unix_socket and hasattr(socket, "AF_UNIX"):
-        info = (socket.AF_UNIX, socket.SOCK_STREAM, None, None)
-        return [(UnixWSGIServer, {"_sock": _sock, "sockinfo": info})]
+        only = (socket.AF_UNIX, socket.SOCK_STREAM, None, None)
+        yield UnixWSGIServer, {"_sock": _sock, "sockinfo": only}
+        return
     if not adj.sockets:
-        return [(TcpWSGIServer, {"_sock": _sock, "sockinfo": info}) for info in adj.listen]
-    return [
-        (
-            TcpWSGIServer if sock.family in (socket.AF_INET, socket.AF_INET6) else UnixWSGIServer,
-            {
-                "_sock": sock,
-                "bind_socket": False,
-                "sockinfo": (sock.family, sock.type, sock.proto, sock.getsockname()),
-            },
-        )
-        for sock in adj.sockets
-    ]
+        for info in adj.listen:
+            if not _is_inherited(info):
+                yield _class_for(info[0]), {"_sock": _sock, "sockinfo": info}
+    for sock in adj.sockets or inherited:
+        bound = (sock.family, sock.type, sock.proto, sock.getsockname())
+        yield _class_for(sock.family), {"_sock": sock, "bind_socket": False, "sockinfo": bound}
+
+
+def _is_inherited(info: tuple[Any, ...]) -> bool:
+    return isinstance(info[3], Inherited)
+
+
+def _class_for(family: int) -> type[BaseWSGIServer]:
+    return TcpWSGIServer if family in (socket.AF_INET, socket.AF_INET6) else UnixWSGIServer
+
+
+def _start_threads(dispatcher: Any, count: int, addresses: list[str]) -> None:
+    try:
+        dispatcher.set_thread_count(count)
+    except RuntimeError as error:
+        raise RuntimeError(
+            f"cannot start {count} threads for {', '.join(addresses)}: {error}"
+        ) from error
 
 
 class MultiSocketServer:
@@ -302,7 +324,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
             if _start:
                 self.accept_connections()
             if dispatcher is None:
-                self.task_dispatcher.set_thread_count(adj.threads)
+                _start_threads(self.task_dispatcher, adj.threads, [self._address_text()])
         except BaseException as error:
             if dispatcher is None:
                 self.task_dispatcher.shutdown()
@@ -337,11 +359,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
         return OSError(error.errno, message) if error.errno else OSError(message)
 
     def _address_text(self) -> str:
-        address = self.sockinfo[3]
-        if not isinstance(address, tuple):
-            return str(address)
-        host, port = address[:2]
-        return f"[{host}]:{port}" if ":" in str(host) else f"{host}:{port}"
+        return address_text(self.sockinfo[3])
 
     def bind_server_socket(self) -> None:
         """Bind the socket to the address that the settings name."""
@@ -596,12 +614,21 @@ if hasattr(socket, "AF_UNIX"):
         def _default_sockinfo(self, adj: Any) -> tuple[Any, ...]:
             return (socket.AF_UNIX, socket.SOCK_STREAM, None, None)
 
+        @property
+        def _path(self) -> str:
+            # Of ``listen``, or else of the setting for the one unix socket.
+            return self.sockinfo[3] or self.adj.unix_socket  # type: ignore[no-any-return]
+
         def _address_text(self) -> str:
-            return f"unix socket {self.adj.unix_socket or self.sockinfo[3]}"
+            return f"unix socket {unix_address_text(self._path)}"
 
         def bind_server_socket(self) -> None:
             """Bind the path, in place of a socket file left by an earlier process."""
-            path = self.adj.unix_socket
+            path = self._path
+            if path.startswith("\0"):
+                # Linux' abstract names are no files.
+                self.bind(path)
+                return
             cleanup_unix_socket(path)
             self.bind(path)
             if os.path.exists(path):
@@ -610,8 +637,8 @@ if hasattr(socket, "AF_UNIX"):
                 os.chmod(path, self.adj.unix_socket_perms)
 
         def getsockname(self) -> tuple[str, Any]:
-            """Return ``"unix"`` and the path."""
-            return "unix", self.socket.getsockname()
+            """Return ``"unix"`` and the path, or ``@`` and the abstract name."""
+            return "unix", unix_address_text(self.socket.getsockname())
 
         def fix_addr(self, addr: Any) -> tuple[str, None]:
             """Return what stands for the address of a unix peer."""
@@ -632,9 +659,9 @@ if hasattr(socket, "AF_UNIX"):
             made, self._made_file = self._made_file, None
             if made is not None:
                 with contextlib.suppress(OSError):
-                    found = os.stat(self.adj.unix_socket)
+                    found = os.stat(self._path)
                     if made == (found.st_dev, found.st_ino):
-                        os.unlink(self.adj.unix_socket)
+                        os.unlink(self._path)
 
 
 def _spool_limit(adj: Any) -> int:

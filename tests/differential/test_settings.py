@@ -78,7 +78,8 @@ def changed(because: str, ours: dict[str, str], **keywords: Any) -> Row:
 _WHOLE_FROM_0 = "a whole number, 0 or more"
 _WHOLE_FROM_1 = "a whole number, 1 or more"
 _LISTEN = (
-    "one or more of HOST:PORT, HOST, [IPv6]:PORT and *:PORT, between blanks; ports from 0 to 65535"
+    "one or more of HOST:PORT, HOST, [IPv6]:PORT, *:PORT, unix:PATH, unix:@NAME, fd://NUMBER, "
+    "systemd and systemd:NAME, between blanks; ports from 0 to 65535"
 )
 
 ROWS = [
