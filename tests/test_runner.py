@@ -497,8 +497,8 @@ class TestVersion:
     def test_is_not_known_of_what_is_not_installed(
         self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        # Where there are no distributions at all.
-        monkeypatch.setattr(sys, "path", [])
+        # Where there are no distributions at all: those who find some find none.
+        monkeypatch.setattr(sys, "meta_path", [])
         assert run_with("--version", serve=Serve()) == 0
         assert capsys.readouterr().out.startswith("waitress (not installed")
 
