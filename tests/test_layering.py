@@ -21,11 +21,11 @@ PACKAGE = ROOT / "waitress"
 ROWS: tuple[tuple[str, ...], ...] = (
     (
         *("rfc7230", "compat", "buffers", "deadlines"),
-        *("observer", "peers", "pollers", "request_queue", "spool", "tcp"),
+        *("observer", "peers", "pollers", "request_queue", "spool", "tcp", "timeline"),
     ),
-    ("utilities", "clients", "eventloop", "rejects"),
-    ("receiver", "response", "proxy_headers", "proxy_protocol", "wasyncore"),
-    ("adjustments", "trigger", "parser", "outbound"),
+    ("utilities", "clients", "eventloop", "killing", "rejects"),
+    ("receiver", "response", "proxy_headers", "proxy_protocol", "wasyncore", "alerts", "stacks"),
+    ("adjustments", "trigger", "parser", "outbound", "dump", "stuck"),
     ("environ", "workers"),
     ("task",),
     ("service",),

@@ -5,15 +5,19 @@ went wrong is told: one line that begins with ``Error:``, and a status other tha
 traceback is for mistakes in a program, so it is shown where the user's own module, or
 the factory in it, raised.
 
-Row 10: imports ``serve`` of the package, ``adjustments``, ``rejects`` and ``utilities``.
+Row 10: imports ``serve`` and ``create_server`` of the package, ``adjustments``, ``dump``,
+``rejects`` and ``utilities``.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import getopt
 import logging
 import os
 import re
+import signal
 import sys
 import textwrap
 import traceback
@@ -21,7 +25,7 @@ from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, TextIO
 
-from waitress import serve
+from waitress import create_server, serve
 from waitress.adjustments import SETTINGS, Adjustments, AppResolutionError, Section
 from waitress.rejects import reject_logger
 from waitress.utilities import logger
@@ -143,7 +147,10 @@ def run(argv: Sequence[str] = sys.argv, _serve: Callable[..., Any] = serve) -> i
 
 def _run_server(_serve: Callable[..., Any], app: Any, kw: dict[str, Any]) -> int:
     try:
-        _serve(app, **kw)
+        with contextlib.ExitStack() as at_end:
+            if _serve is serve and hasattr(signal, "SIGUSR1"):
+                kw = {**kw, "_server": functools.partial(_make_server, at_end)}
+            _serve(app, **kw)
     # Refused settings; addresses that cannot be bound; threads that cannot be started.
     except (ValueError, TypeError, OSError, RuntimeError) as exc:
         if _passed_through_running_server(exc):
@@ -151,6 +158,15 @@ def _run_server(_serve: Callable[..., Any], app: Any, kw: dict[str, Any]) -> int
         sys.stderr.write(f"Error: {_one_line(exc)}\n")
         return 1
     return 0
+
+
+def _make_server(at_end: contextlib.ExitStack, app: Any, **kw: Any) -> Any:
+    """Make the server of the command line: one that tells on SIGUSR1 what it does."""
+    from waitress.dump import dump_on_signal
+
+    server = create_server(app, **kw)
+    at_end.callback(dump_on_signal(server, server.adj.recent_requests))
+    return server
 
 
 def show_help(stream: TextIO, name: str, error: str | None = None) -> None:
