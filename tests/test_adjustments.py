@@ -207,6 +207,10 @@ class TestTable:
             "body_min_rate",
             "send_timeout",
             "linger_timeout",
+            "stuck_request_seconds",
+            "replace_stuck_threads",
+            "kill_stuck_seconds",
+            "recent_requests",
             "max_request_header_fields",
             "require_host",
         ]

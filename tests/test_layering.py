@@ -24,9 +24,15 @@ ROWS: tuple[tuple[str, ...], ...] = (
         *("observer", "peers", "pid_file", "pollers", "request_queue", "spool", "tcp"),
         "toml_file",
     ),
-    ("utilities", "bind_names", "clients", "eventloop", "log_options", "rejects"),
-    ("command_options", "receiver", "response", "proxy_headers", "proxy_protocol", "wasyncore"),
-    ("adjustments", "trigger", "parser", "outbound"),
+    (
+        *("utilities", "bind_names", "clients", "eventloop", "killing", "log_options"),
+        "rejects",
+    ),
+    (
+        *("command_options", "receiver", "response", "proxy_headers", "proxy_protocol"),
+        *("wasyncore", "alerts", "stacks"),
+    ),
+    ("adjustments", "trigger", "parser", "outbound", "dump", "stuck"),
     ("config", "environ", "workers"),
     ("task",),
     ("service",),

@@ -628,6 +628,38 @@ SETTINGS: tuple[Setting, ...] = (
         "more the server goes on reading, and so notices when the client of a running request "
         "goes away: applications can ask waitress.client_disconnected().",
     ),
+    _time(
+        "stuck_request_seconds",
+        0,
+        "From which age on a request that a thread serves is logged, with its peer and the stack "
+        "of its thread, and again each time its age has doubled.",
+        zero="never",
+    ),
+    _count(
+        "replace_stuck_threads",
+        0,
+        "threads",
+        "How many threads there may be more than threads says, one for each request that "
+        "stuck_request_seconds has found; one goes when such a request ends. 0: none.",
+        default_note="0 (none)",
+    ),
+    _time(
+        "kill_stuck_seconds",
+        0,
+        "At which age a request that stuck_request_seconds has found is ended by an exception "
+        "that is raised in its thread, anywhere in the application's code: the last resort. It "
+        "cannot end what waits outside of Python.",
+        zero="never",
+    ),
+    _count(
+        "recent_requests",
+        0,
+        "requests",
+        "How many of the requests that ended last are kept to be told in the log on SIGUSR1, which "
+        "waitress-serve answers with the stacks of all threads. 0: none.",
+        highest=100_000,
+        default_note="0 (none)",
+    ),
     _flag(
         "log_socket_errors",
         True,
@@ -781,6 +813,10 @@ class Adjustments:
     body_min_rate: int | float
     send_timeout: int | float
     linger_timeout: int | float
+    stuck_request_seconds: int | float
+    replace_stuck_threads: int
+    kill_stuck_seconds: int | float
+    recent_requests: int
     log_socket_errors: bool
     max_request_header_size: int
     max_request_header_fields: int
@@ -811,6 +847,7 @@ class Adjustments:
         self._convert(kw)
         self._check_values(kw)
         self._check_proxy_trust(kw)
+        self._check_stuck()
         self.check_sockets(self.sockets)
         self._resolve()
 
@@ -860,6 +897,12 @@ class Adjustments:
                 stacklevel=3,
             )
             self.trusted_proxy_headers = {"x-forwarded-proto"}
+
+    def _check_stuck(self) -> None:
+        if not self.stuck_request_seconds:
+            for name in ("replace_stuck_threads", "kill_stuck_seconds"):
+                if getattr(self, name):
+                    raise ValueError(f"{name} has no meaning without setting stuck_request_seconds")
 
     @classmethod
     def check_sockets(cls, sockets: Sequence[Any]) -> None:

@@ -6,7 +6,7 @@ status other than zero. A traceback is for mistakes in a program, so it is shown
 user's own module, or the factory in it, raised.
 
 Row 10: imports ``serve`` and ``create_server`` of the package, ``adjustments``,
-``command_options``, ``config``, ``log_options``, ``pid_file``, ``rejects`` and
+``command_options``, ``config``, ``dump``, ``log_options``, ``pid_file``, ``rejects`` and
 ``utilities``.
 """
 
@@ -18,6 +18,7 @@ import getopt
 import logging
 import os
 import re
+import signal
 import sys
 import textwrap
 import traceback
@@ -276,7 +277,7 @@ def _run_server(_serve: Callable[..., Any], app: Any, config: Config) -> int:
     kw = config.values()
     # What ends with serving, whatever ends it.
     with contextlib.ExitStack() as at_end:
-        if {"pid", "log_config"} & set(config.command):
+        if _serve is serve or {"pid", "log_config"} & set(config.command):
             kw["_server"] = functools.partial(_make_server, at_end, config)
             # Where a file configures logging, serve() must not add to it, and so not tell.
             kw["_quiet"] = "log_config" in config.command
@@ -311,6 +312,10 @@ def _make_server(at_end: contextlib.ExitStack, config: Config, app: Any, **kw: A
             made.close()
             raise
         at_end.callback(pid_file.remove)
+    if hasattr(signal, "SIGUSR1"):
+        from waitress.dump import dump_on_signal
+
+        at_end.callback(dump_on_signal(made, made.adj.recent_requests))
     if "log_config" in config.command:
         made.print_listen("Serving on http://{}:{}")
     return made

@@ -4,8 +4,8 @@ Owns the listeners, the trigger, and the wiring of everything else: settings, ta
 dispatcher, budget of temporary files, set of clients. :func:`create_server` is the door
 of the library; :class:`BaseWSGIServer` and its subclasses are one listener each.
 
-Row 8: imports adjustments, bind_names, channel, clients, compat, observer, pollers,
-proxy_headers, peers, rejects, spool, task, trigger, utilities and wasyncore.
+Row 8: imports adjustments, alerts, bind_names, channel, clients, compat, observer, pollers,
+proxy_headers, peers, rejects, spool, stuck, task, trigger, utilities and wasyncore.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import logging
 import os
 import select
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator, MutableMapping
 from math import inf
@@ -23,6 +24,7 @@ from typing import Any
 
 from waitress import trigger, wasyncore
 from waitress.adjustments import Adjustments, _int_marker
+from waitress.alerts import Alert, watch_queue, watch_spool
 from waitress.bind_names import Inherited, address_text, open_inherited, unix_address_text
 from waitress.channel import HTTPChannel
 from waitress.clients import Clients
@@ -66,8 +68,11 @@ ACCEPTS_PER_TURN = 64
 #: How long accepting rests when the system has no descriptor left, and how often the
 #: connection limit is looked at again while it holds newcomers off, in seconds.
 ACCEPT_REST_SECONDS = 1.0
-#: How often the lack of descriptors is logged, in seconds.
+#: How often the lack of descriptors, or a limit that is reached, is logged at first, in
+#: seconds.
 ACCEPT_ERROR_LOG_SECONDS = 30.0
+#: How long there must have been no lack of them to count as gone, in seconds.
+ACCEPT_QUIET_SECONDS = 5.0
 #: What the poller watches beside client connections: listeners, triggers, an
 #: application's own. Only where it has a limit.
 RESERVED_DESCRIPTORS = 16
@@ -131,6 +136,7 @@ def create_server(
             server.clients = servers[0].clients
             server.spool = servers[0].spool
             server.rejects.counts = servers[0].rejects.counts
+        stuck = _watch_requests(servers, adj)
         if _dispatcher is None:
             _start_threads(dispatcher, adj.threads, [server._address_text() for server in servers])
     except BaseException:
@@ -144,13 +150,24 @@ def create_server(
         raise
     if len(servers) == 1:
         return servers[0]
-    return MultiSocketServer(
+    several = MultiSocketServer(
         map,
         adj,
         [(server.effective_host, server.effective_port) for server in servers],
         dispatcher,
         servers[0].log_info,
     )
+    several.stuck = stuck
+    return several
+
+
+def _watch_requests(servers: list[BaseWSGIServer], adj: Any) -> Any:
+    if not getattr(adj, "stuck_request_seconds", 0):
+        return None
+    # Few ask for it; the others need not carry it in memory.
+    from waitress.stuck import watch_requests
+
+    return watch_requests(servers, adj)
 
 
 def _listeners(
@@ -191,6 +208,8 @@ class MultiSocketServer:
     """Several listeners in one map, run and closed together."""
 
     asyncore = wasyncore
+    #: Finds requests that run for too long; ``None`` where nobody wants them found.
+    stuck: Any = None
 
     def __init__(
         self,
@@ -224,6 +243,13 @@ class MultiSocketServer:
             _close_channels(self.map)
             self.close()
 
+    def is_live(self) -> bool:
+        """Say whether the server can be expected to serve (any thread).
+
+        False when so many requests are stuck that no thread can be added for another.
+        """
+        return self.stuck is None or self.stuck.is_live()
+
     def close(self) -> None:
         """End the workers and close everything in the map."""
         self.task_dispatcher.shutdown()
@@ -244,6 +270,8 @@ class BaseWSGIServer(wasyncore.dispatcher):
     asyncore = wasyncore
     #: Whether newcomers are held off because the connection limit is reached.
     in_connection_overflow = False
+    #: Finds requests that run for too long; ``None`` where nobody wants them found.
+    stuck: Any = None
     #: See :mod:`waitress.deadlines`: until when accepting rests.
     deadline = inf
     deadline_bucket: int | None = None
@@ -312,11 +340,11 @@ class BaseWSGIServer(wasyncore.dispatcher):
         self.spool = SpoolBudget(_spool_limit(adj))
         self.task_dispatcher = ThreadedTaskDispatcher() if dispatcher is None else dispatcher
         self._rests_until = -inf
-        self._exhaustion_logged_at = -inf
         self._has_own_socket = _sock is None
         self.socket = self._fileno = None
         self._map = map
         self._event_loop = wasyncore.event_loop_of(map)
+        self._make_alerts()
         self.trigger = trigger.trigger(map)
         try:
             self._open(_sock, map, bind_socket)
@@ -324,6 +352,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
             if _start:
                 self.accept_connections()
             if dispatcher is None:
+                _watch_requests([self], adj)
                 _start_threads(self.task_dispatcher, adj.threads, [self._address_text()])
         except BaseException as error:
             if dispatcher is None:
@@ -332,6 +361,37 @@ class BaseWSGIServer(wasyncore.dispatcher):
             if isinstance(error, OSError):
                 raise self._naming_the_address(error) from error
             raise
+
+    def _make_alerts(self) -> None:
+        """Prepare the warnings of what lasts."""
+        loop = self._event_loop
+        self._limit_alert = Alert(
+            loop,
+            lambda _: self.logger.warning(
+                "total open connections reached the connection limit, "
+                "no longer accepting new connections"
+            ),
+            lambda *_: self.logger.info(
+                "total open connections dropped below the connection limit, listening again"
+            ),
+            lambda: int(self.in_connection_overflow),
+            interval=ACCEPT_ERROR_LOG_SECONDS,
+        )
+        self._exhaustion_alert = Alert(
+            loop,
+            self._tell_exhaustion,
+            lambda seconds, _: self.logger.warning(
+                f"connections are accepted again, after {seconds:.1f} s"
+            ),
+            interval=ACCEPT_ERROR_LOG_SECONDS,
+            quiet=ACCEPT_QUIET_SECONDS,
+        )
+        self._alerts = [
+            self._limit_alert,
+            self._exhaustion_alert,
+            watch_spool(loop, self.spool, self.logger),
+            watch_queue(loop, self.task_dispatcher),
+        ]
 
     def _default_sockinfo(self, adj: Any) -> tuple[Any, ...]:
         return adj.listen[0]  # type: ignore[no-any-return]
@@ -376,7 +436,18 @@ class BaseWSGIServer(wasyncore.dispatcher):
         """Return the peer's address in the form that the environ is made of."""
         return addr
 
+    def subscribe(self, observer: Observer) -> None:
+        """Have an observer told of what happens, besides those that are already."""
+        self.observer = _Both(self.observer, observer)
+
     # -- any thread ------------------------------------------------------------------
+
+    def is_live(self) -> bool:
+        """Say whether the server can be expected to serve.
+
+        False when so many requests are stuck that no thread can be added for another.
+        """
+        return self.stuck is None or self.stuck.is_live()
 
     def add_task(self, task: Any) -> None:
         """Queue a task for the workers."""
@@ -399,9 +470,6 @@ class BaseWSGIServer(wasyncore.dispatcher):
         if self.in_connection_overflow and not self.clients.is_full:
             self.in_connection_overflow = False
             self._rests_until = -inf
-            self.logger.info(
-                "total open connections dropped below the connection limit, listening again"
-            )
         # While newcomers are held off, one look a second finds out whether somebody can
         # make room for them by now.
         return self._rests_until <= self._event_loop.now
@@ -492,17 +560,22 @@ class BaseWSGIServer(wasyncore.dispatcher):
         return True
 
     def _handle_accept_error(self, error: OSError) -> None:
-        now = self._event_loop.clock()
         if error.errno in _EXHAUSTED:
-            self._rest(now)
-            if now - self._exhaustion_logged_at < ACCEPT_ERROR_LOG_SECONDS:
-                return
-            self._exhaustion_logged_at = now
-        if self.adj.log_socket_errors:
-            self.logger.warning(
-                "server accept() threw an exception",
-                exc_info=True,  # noqa: LOG014 - called while handling it
-            )
+            self._rest(self._event_loop.clock())
+            if self.adj.log_socket_errors:
+                self._exhaustion = error
+                self._exhaustion_alert.note_threadsafe()
+                # For further lines it is kept, but not its frames, and all that they hold.
+                error.with_traceback(None)
+        elif self.adj.log_socket_errors:
+            self._tell_accept_error(True)
+
+    def _tell_exhaustion(self, _: int) -> None:
+        is_first = sys.exc_info()[1] is self._exhaustion
+        self._tell_accept_error(True if is_first else self._exhaustion)
+
+    def _tell_accept_error(self, exc_info: Any) -> None:
+        self.logger.warning("server accept() threw an exception", exc_info=exc_info)
 
     def handle_error(self) -> None:
         """Log what went wrong, and go on: no connection's fault closes the listener."""
@@ -527,10 +600,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
         self._rest(now)
         if not self.in_connection_overflow:
             self.in_connection_overflow = True
-            self.logger.warning(
-                "total open connections reached the connection limit, "
-                "no longer accepting new connections"
-            )
+            self._limit_alert.note_threadsafe()
         return False
 
     def _connection_limit(self) -> int:
@@ -574,8 +644,17 @@ class BaseWSGIServer(wasyncore.dispatcher):
     def close(self) -> None:
         """Close the listener and the trigger; open connections and workers stay."""
         self._event_loop.deadlines.forget(self)
+        self._forget_alerts()
         self.trigger.close()
         super().close()
+
+    def _forget_alerts(self) -> None:
+        for alert in self._alerts:
+            if alert is not None:
+                alert.forget()
+        # The dispatcher may go on without the server.
+        if getattr(self.task_dispatcher, "depth_alert", None) in self._alerts:
+            self.task_dispatcher.depth_alert = None
 
 
 class TcpWSGIServer(BaseWSGIServer):
@@ -662,6 +741,17 @@ if hasattr(socket, "AF_UNIX"):
                     found = os.stat(self._path)
                     if made == (found.st_dev, found.st_ino):
                         os.unlink(self._path)
+
+
+class _Both(Observer):
+    """Tells two observers; stands here until there is one that tells many."""
+
+    listening = True
+
+    def __init__(self, first: Observer, second: Observer) -> None:
+        self.refused = first.refused  # type: ignore[method-assign]
+        self.request_started = second.request_started  # type: ignore[method-assign]
+        self.request_serviced = second.request_serviced  # type: ignore[method-assign]
 
 
 def _spool_limit(adj: Any) -> int:

@@ -12,6 +12,7 @@ import os
 import shutil
 import tempfile
 import threading
+from collections.abc import Callable
 from typing import IO, Protocol
 
 __all__ = ["LARGEST_DEFAULT_LIMIT", "SpoolBudget", "SpoolFile", "default_spool_limit"]
@@ -50,6 +51,8 @@ class SpoolBudget:
             limit: the number of bytes up to which :meth:`reserve` grants; ``0`` for none.
         """
         self.limit = limit
+        #: Called, without the lock, when the limit does not allow what is wanted.
+        self.on_refused: Callable[[], None] | None = None
         self._lock = threading.Lock()
         # guarded by _lock:
         self._used = 0
@@ -60,13 +63,21 @@ class SpoolBudget:
         """Bytes in temporary files at this moment."""
         return self._used
 
+    @property
+    def is_waited_for(self) -> bool:
+        """Whether somebody waits for room."""
+        return bool(self._waiters)
+
     def reserve(self, size: int) -> bool:
         """Take ``size`` bytes if the limit allows them; say whether it did."""
         with self._lock:
-            if self._used + size > self.limit:
-                return False
-            self._used += size
-            return True
+            if self._used + size <= self.limit:
+                self._used += size
+                return True
+        # Where there is to be no room at all, its lack is no news.
+        if self.limit and self.on_refused is not None:
+            self.on_refused()
+        return False
 
     def take(self, size: int) -> None:
         """Take ``size`` bytes whatever the limit says."""

@@ -55,6 +55,10 @@ class ThreadedTaskDispatcher:
     queue_logger: logging.Logger = queue_logger
     #: Whether a subclass's workers may wait on ``queue_cv``, as they could always.
     _notifies: bool = False
+    #: Who decides when the depth of the queue is told; without it, every time.
+    depth_alert: Any = None
+    #: The depth that was noted already.
+    _noted_depth: int = 0
 
     def __init_subclass__(cls, **kw: Any) -> None:
         super().__init_subclass__(**kw)
@@ -154,24 +158,48 @@ class ThreadedTaskDispatcher:
         """
         with self.lock:
             running = len(self.threads) - self.stop_count
-            thread_no = 0
             while running < count:
-                while thread_no in self.threads:
-                    thread_no += 1
-                self.threads.add(thread_no)
-                self.active_count += 1
-                try:
-                    self.start_new_thread(self.handler_thread, thread_no)
-                except BaseException:
-                    self.threads.discard(thread_no)
-                    self.active_count -= 1
-                    raise
+                self._start_one_locked()
                 running += 1
             if running > count:
                 self.stop_count += running - count
                 while self._idle:
                     self._idle.pop().release()
                 self.queue_cv.notify_all()
+
+    def _start_one_locked(self) -> None:
+        thread_no = 0
+        while thread_no in self.threads:
+            thread_no += 1
+        self.threads.add(thread_no)
+        self.active_count += 1
+        try:
+            self.start_new_thread(self.handler_thread, thread_no)
+        except BaseException:
+            self.threads.discard(thread_no)
+            self.active_count -= 1
+            raise
+
+    def add_thread(self) -> bool:
+        """Start one thread more; not where all were asked to stop. Say whether it was.
+
+        Raises:
+            RuntimeError: the system refuses another thread.
+        """
+        with self.lock:
+            if len(self.threads) <= self.stop_count:
+                return False
+            self._start_one_locked()
+            return True
+
+    def retire_thread(self) -> None:
+        """Have the next thread that comes to the queue end; the last one goes on.
+
+        Wakes nobody: that thread is the calling one, as a rule, when its task has ended.
+        """
+        with self.lock:
+            if len(self.threads) - self.stop_count > 1:
+                self.stop_count += 1
 
     def add_task(self, task: Task) -> None:
         """Queue a task and wake a worker for it; warn when none is free."""
@@ -183,8 +211,23 @@ class ThreadedTaskDispatcher:
                 self.queue_cv.notify()
             queued = len(self.queue)
             idle = len(self.threads) - self.stop_count - self.active_count
-        if queued > idle:
-            self.queue_logger.warning("Task queue depth is %d", queued - idle)
+        if queued - idle > self._noted_depth:
+            self._note_depth(queued - idle)
+
+    def _note_depth(self, depth: int) -> None:
+        alert = self.depth_alert
+        if alert is None:
+            self.queue_logger.warning("Task queue depth is %d", depth)
+        else:
+            self._noted_depth = depth
+            alert.note_threadsafe(depth)
+
+    def renew_depth(self) -> int:
+        """Return how many tasks wait for a thread; have the depth noted anew."""
+        with self.lock:
+            self._noted_depth = 0
+            idle = len(self.threads) - self.stop_count - self.active_count
+            return max(len(self.queue) - idle, 0)
 
     def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
         """End all threads.

@@ -1,0 +1,66 @@
+"""What the threads of the process are doing, as text for the log.
+
+Owns how a stack and a request line read there. What a client sent is escaped, and shown
+without its query, which may hold what is secret.
+
+Row 2: imports rejects.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import traceback
+from types import FrameType
+from typing import Any
+
+from waitress.rejects import escaped
+
+__all__ = ["current_frames", "format_frame", "peer_text", "request_line", "thread_names"]
+
+#: The most frames of one stack that are shown: the innermost.
+MOST_FRAMES = 60
+
+
+def current_frames() -> dict[int, FrameType]:
+    """Return where each thread is; nothing where the interpreter does not tell.
+
+    Frames keep everything alive that stands in them: drop them soon.
+    """
+    frames: dict[int, FrameType] = getattr(sys, "_current_frames", dict)()
+    return frames
+
+
+def thread_names() -> dict[int, str]:
+    """Return the names of the threads that Python knows of."""
+    return {thread.ident: thread.name for thread in threading.enumerate() if thread.ident}
+
+
+def format_frame(frame: FrameType | None) -> str:
+    """Return a stack, outermost call first, in the form of a traceback.
+
+    Args:
+        frame: the innermost call; ``None`` where it is not known.
+    """
+    if frame is None:
+        return "  (its stack is not known)"
+    entries = traceback.extract_stack(frame, limit=MOST_FRAMES)
+    return "".join(traceback.format_list(entries)).rstrip("\n")
+
+
+def request_line(request: Any) -> str:
+    """Return method, target without its query, and version, between double quotes."""
+    target = getattr(request, "request_uri", "").partition("?")[0]
+    parts = (getattr(request, "command", ""), target, f"HTTP/{getattr(request, 'version', '')}")
+    return f'"{escaped(" ".join(parts))}"'
+
+
+def peer_text(channel: Any) -> str:
+    """Return the address of a channel's peer; ``-`` where there is no channel."""
+    address = getattr(channel, "addr", None)
+    if isinstance(address, tuple) and len(address) >= 2 and address[1] is not None:
+        host = str(address[0])
+        return escaped(f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}")
+    if isinstance(address, tuple) and address:
+        address = address[0]
+    return escaped(str(address)) if address else "-"
