@@ -20,12 +20,12 @@ PACKAGE = ROOT / "waitress"
 
 ROWS: tuple[tuple[str, ...], ...] = (
     (
-        *("rfc7230", "compat", "buffers", "deadlines"),
-        *("observer", "peers", "pollers", "request_queue", "spool", "tcp"),
+        *("rfc7230", "access_sink", "compat", "buffers", "deadlines"),
+        *("observer", "peers", "pollers", "request_queue", "spool", "tcp", "timeline"),
     ),
-    ("utilities", "clients", "eventloop", "rejects"),
-    ("receiver", "response", "proxy_headers", "proxy_protocol", "wasyncore"),
-    ("adjustments", "trigger", "parser", "outbound"),
+    ("utilities", "access_values", "access_writer", "clients", "eventloop", "rejects"),
+    ("receiver", "access_format", "response", "proxy_headers", "proxy_protocol", "wasyncore"),
+    ("adjustments", "access_log", "trigger", "parser", "outbound"),
     ("environ", "workers"),
     ("task",),
     ("service",),

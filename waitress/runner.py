@@ -5,17 +5,21 @@ went wrong is told: one line that begins with ``Error:``, and a status other tha
 traceback is for mistakes in a program, so it is shown where the user's own module, or
 the factory in it, raised.
 
-Row 10: imports ``serve`` of the package, ``adjustments``, ``rejects`` and ``utilities``.
+Row 10: imports ``serve`` of the package, ``access_log`` when there is a file of it,
+``adjustments``, ``compat``, ``rejects`` and ``utilities``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import getopt
 import logging
 import os
 import re
+import signal
 import sys
 import textwrap
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -23,6 +27,7 @@ from typing import Any, TextIO
 
 from waitress import serve
 from waitress.adjustments import SETTINGS, Adjustments, AppResolutionError, Section
+from waitress.compat import WIN
 from waitress.rejects import reject_logger
 from waitress.utilities import logger
 
@@ -143,7 +148,8 @@ def run(argv: Sequence[str] = sys.argv, _serve: Callable[..., Any] = serve) -> i
 
 def _run_server(_serve: Callable[..., Any], app: Any, kw: dict[str, Any]) -> int:
     try:
-        _serve(app, **kw)
+        with _reopening_on_sighup(kw.get("access_log")):
+            _serve(app, **kw)
     # Refused settings; addresses that cannot be bound; threads that cannot be started.
     except (ValueError, TypeError, OSError, RuntimeError) as exc:
         if _passed_through_running_server(exc):
@@ -151,6 +157,23 @@ def _run_server(_serve: Callable[..., Any], app: Any, kw: dict[str, Any]) -> int
         sys.stderr.write(f"Error: {_one_line(exc)}\n")
         return 1
     return 0
+
+
+@contextlib.contextmanager
+def _reopening_on_sighup(access_log: str | None) -> Iterator[None]:
+    """Have a SIGHUP open the access log's file anew; without a file, let it do what it did."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not access_log or access_log in ("-", "logging:") or not is_main or WIN:
+        yield
+        return
+    # Here, not in the handler: an import takes a lock.
+    from waitress.access_log import reopen_all
+
+    before = signal.signal(signal.SIGHUP, lambda number, frame: reopen_all())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def show_help(stream: TextIO, name: str, error: str | None = None) -> None:
