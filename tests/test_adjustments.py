@@ -199,6 +199,8 @@ class TestTable:
         ]
         assert names[34:] == [
             "proxy_protocol",
+            "access_log",
+            "access_log_format",
             "spool_dir",
             "spool_limit",
             "connection_limit_per_ip",

@@ -20,19 +20,19 @@ PACKAGE = ROOT / "waitress"
 
 ROWS: tuple[tuple[str, ...], ...] = (
     (
-        *("rfc7230", "compat", "buffers", "deadlines"),
+        *("rfc7230", "access_sink", "compat", "buffers", "deadlines"),
         *("observer", "peers", "pid_file", "pollers", "request_queue", "spool", "tcp"),
         "toml_file",
     ),
     (
-        *("utilities", "bind_names", "clients", "eventloop", "killing", "log_options"),
-        "rejects",
+        *("utilities", "access_values", "access_writer", "bind_names", "clients", "eventloop"),
+        *("killing", "log_options", "rejects"),
     ),
     (
-        *("command_options", "receiver", "response", "proxy_headers", "proxy_protocol"),
-        *("wasyncore", "alerts", "stacks"),
+        *("command_options", "receiver", "access_format", "response", "proxy_headers"),
+        *("proxy_protocol", "wasyncore", "alerts", "stacks"),
     ),
-    ("adjustments", "trigger", "parser", "outbound", "dump", "stuck"),
+    ("adjustments", "access_log", "trigger", "parser", "outbound", "dump", "stuck"),
     ("config", "environ", "workers"),
     ("task",),
     ("service",),

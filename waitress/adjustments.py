@@ -12,8 +12,8 @@ A setting is read as an attribute of whatever settings object a part of the serv
 given. That may be an object of the user's own with the older names only, so a setting
 that came with this line of releases is read with a fallback.
 
-Row 3: imports ``bind_names``, ``compat``, ``peers`` and the header names of
-``proxy_headers``.
+Row 3: imports ``bind_names``, ``compat``, ``peers``, the header names of
+``proxy_headers``, and ``access_format`` when a format without a name is given.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ __all__ = [
     "Check",
     "Section",
     "Setting",
+    "as_access_log_format",
     "as_socket_list",
     "as_trusted_proxy",
     "asbool",
@@ -172,6 +173,21 @@ def as_trusted_proxy(value: Any) -> str | None:
     return " ".join(words) or None
 
 
+def as_access_log_format(value: Any) -> str:
+    """Read the format of access log lines; return it as it is.
+
+    Raises:
+        ValueError: see :func:`waitress.access_format.make_format`.
+    """
+    text = str(value)
+    if text not in _NAMED_FORMATS:
+        # Most are content with one that has a name, and need not carry this in memory.
+        from waitress.access_format import make_format
+
+        make_format(text)
+    return text
+
+
 def as_socket_list(sockets: Iterable[Any]) -> list[socket.socket]:
     """List the sockets of an iterable in their order; drop what is no socket."""
     return [sock for sock in sockets if isinstance(sock, socket.socket)]
@@ -265,6 +281,8 @@ _LONGEST_POLL_SECONDS = 2_147_483
 
 #: The most that ``listen()`` and ``recv()`` take: a signed 32-bit number.
 _LARGEST_C_INT = 2**31 - 1
+
+_NAMED_FORMATS = ("common", "combined", "json")
 
 _ADDRESSES = Check(
     f"one or more of {bind_names.ALLOWED}, between blanks; ports from 0 to 65535",
@@ -471,6 +489,27 @@ SETTINGS: tuple[Setting, ...] = (
         "Remove proxy headers that are not trusted, so that no application can be taken in by "
         "them.",
         section=Section.STANDARD,
+    ),
+    Setting(
+        "access_log",
+        str_iftruthy,
+        None,
+        "FILE",
+        "Where to write a line for each request: a file, which is appended to, or - for the "
+        "standard output, or logging: for the logger waitress.access. Lines that the place does "
+        "not take in time are lost, and counted; requests never wait for it. waitress-serve opens "
+        "the file anew on SIGHUP. Unset, the logger is used if it has a handler of its own and is "
+        "enabled for INFO when the server is made.",
+        check=Check("a path, -, or logging:", _anything),
+    ),
+    Setting(
+        "access_log_format",
+        as_access_log_format,
+        "combined",
+        "FORMAT",
+        "What a line of the access log looks like: common, combined, json, or a text with atoms "
+        'such as %(h)s "%(r)s" %(s)s %(D)s.',
+        check=Check("common, combined, json, or a text with atoms such as %(h)s", _anything),
     ),
     _count(
         "threads",
@@ -787,6 +826,8 @@ class Adjustments:
     #: address, in the order in which they were named and resolved.
     listen: list[ListenAddress]
     threads: int
+    access_log: str | None
+    access_log_format: str
     trusted_proxy: str | None
     trusted_proxy_count: int
     trusted_proxy_headers: set[str]

@@ -5,9 +5,9 @@ what went wrong is told: one line that begins with ``Error:`` for each problem, 
 status other than zero. A traceback is for mistakes in a program, so it is shown where the
 user's own module, or the factory in it, raised.
 
-Row 10: imports ``serve`` and ``create_server`` of the package, ``adjustments``,
-``command_options``, ``config``, ``dump``, ``log_options``, ``pid_file``, ``rejects`` and
-``utilities``.
+Row 10: imports ``serve`` and ``create_server`` of the package, ``access_log`` when there
+is a file of it, ``adjustments``, ``command_options``, ``compat``, ``config``, ``dump``,
+``log_options``, ``pid_file``, ``rejects`` and ``utilities``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import re
 import signal
 import sys
 import textwrap
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -35,6 +36,7 @@ from waitress.adjustments import (
     resolve_wsgi_app,
 )
 from waitress.command_options import COMMAND_OPTIONS, Group
+from waitress.compat import WIN
 from waitress.config import VARIABLE, Config, load, printed, refusal
 from waitress.log_options import configure_from, level_number
 from waitress.pid_file import PidFile
@@ -277,6 +279,7 @@ def _run_server(_serve: Callable[..., Any], app: Any, config: Config) -> int:
     kw = config.values()
     # What ends with serving, whatever ends it.
     with contextlib.ExitStack() as at_end:
+        at_end.enter_context(_reopening_on_sighup(kw.get("access_log")))
         if _serve is serve or {"pid", "log_config"} & set(config.command):
             kw["_server"] = functools.partial(_make_server, at_end, config)
             # Where a file configures logging, serve() must not add to it, and so not tell.
@@ -319,6 +322,23 @@ def _make_server(at_end: contextlib.ExitStack, config: Config, app: Any, **kw: A
     if "log_config" in config.command:
         made.print_listen("Serving on http://{}:{}")
     return made
+
+
+@contextlib.contextmanager
+def _reopening_on_sighup(access_log: str | None) -> Iterator[None]:
+    """Have a SIGHUP open the access log's file anew; without a file, let it do what it did."""
+    is_main = threading.current_thread() is threading.main_thread()
+    if not access_log or access_log in ("-", "logging:") or not is_main or WIN:
+        yield
+        return
+    # Here, not in the handler: an import takes a lock.
+    from waitress.access_log import reopen_all
+
+    before = signal.signal(signal.SIGHUP, lambda number, frame: reopen_all())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def show_help(stream: TextIO, name: str, error: str | None = None) -> None:

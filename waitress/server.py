@@ -5,7 +5,8 @@ dispatcher, budget of temporary files, set of clients. :func:`create_server` is 
 of the library; :class:`BaseWSGIServer` and its subclasses are one listener each.
 
 Row 8: imports adjustments, alerts, bind_names, channel, clients, compat, observer, pollers,
-proxy_headers, peers, rejects, spool, stuck, task, trigger, utilities and wasyncore.
+proxy_headers, peers, rejects, spool, stuck, task, trigger, utilities and wasyncore;
+access_log and access_sink when there is an access log.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, MutableMapping
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from waitress import trigger, wasyncore
 from waitress.adjustments import Adjustments, _int_marker
@@ -37,6 +38,9 @@ from waitress.rejects import Rejects
 from waitress.spool import SpoolBudget, default_spool_limit
 from waitress.task import ThreadedTaskDispatcher
 from waitress.utilities import cleanup_unix_socket
+
+if TYPE_CHECKING:
+    from waitress.access_log import AccessLog
 
 try:
     import resource
@@ -275,6 +279,8 @@ class BaseWSGIServer(wasyncore.dispatcher):
     #: See :mod:`waitress.deadlines`: until when accepting rests.
     deadline = inf
     deadline_bucket: int | None = None
+    #: What writes a line for each request; ``None``: nothing does.
+    access_log: AccessLog | None = None
 
     def __init__(
         self,
@@ -349,6 +355,9 @@ class BaseWSGIServer(wasyncore.dispatcher):
         try:
             self._open(_sock, map, bind_socket)
             self.effective_host, self.effective_port = self.getsockname()
+            self.access_log = _access_log(adj)
+            if self.access_log is not None:
+                self.subscribe_timelines(self.access_log)
             if _start:
                 self.accept_connections()
             if dispatcher is None:
@@ -408,6 +417,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
 
     def abandon(self) -> None:
         """Undo the opening; leave nothing behind but a socket that was handed in."""
+        self._close_access_log()
         self.trigger.close()
         if self._has_own_socket:
             wasyncore.dispatcher.close(self)
@@ -647,6 +657,16 @@ class BaseWSGIServer(wasyncore.dispatcher):
         self._forget_alerts()
         self.trigger.close()
         super().close()
+        self._close_access_log()
+
+    def _close_access_log(self) -> None:
+        """Write what there is; a request that ends even later still has its line."""
+        if self.access_log is not None:
+            self.access_log.close()
+
+    def subscribe_timelines(self, listener: Any) -> None:
+        """Have ``listener.timeline_ended`` called for each request."""
+        self.timeline_listeners = [*getattr(self, "timeline_listeners", ()), listener]
 
     def _forget_alerts(self) -> None:
         for alert in self._alerts:
@@ -752,6 +772,19 @@ class _Both(Observer):
         self.refused = first.refused  # type: ignore[method-assign]
         self.request_started = second.request_started  # type: ignore[method-assign]
         self.request_serviced = second.request_serviced  # type: ignore[method-assign]
+
+
+def _access_log(adj: Any) -> AccessLog | None:
+    """Return the access log that the settings, or else the logger's own handlers, ask for."""
+    target = getattr(adj, "access_log", None)
+    logger = logging.getLogger("waitress.access")
+    if not target and not (logger.handlers and logger.isEnabledFor(logging.INFO)):
+        return None
+    # Not in memory where there is none.
+    from waitress.access_log import AccessLog
+    from waitress.access_sink import LOGGING
+
+    return AccessLog(target or LOGGING, getattr(adj, "access_log_format", "combined"))
 
 
 def _spool_limit(adj: Any) -> int:
