@@ -209,6 +209,8 @@ class TestTable:
             "linger_timeout",
             "max_request_header_fields",
             "require_host",
+            "timeline_environ",
+            "on_event",
         ]
 
     @pytest.mark.parametrize("declared", SETTINGS, ids=lambda declared: declared.name)

@@ -21,13 +21,13 @@ PACKAGE = ROOT / "waitress"
 ROWS: tuple[tuple[str, ...], ...] = (
     (
         *("rfc7230", "compat", "buffers", "deadlines"),
-        *("observer", "peers", "pollers", "request_queue", "spool", "tcp"),
+        *("observer", "peers", "pollers", "request_queue", "spool", "tcp", "timeline"),
     ),
-    ("utilities", "clients", "eventloop", "rejects"),
+    ("utilities", "clients", "eventloop", "events", "rejects"),
     ("receiver", "response", "proxy_headers", "proxy_protocol", "wasyncore"),
     ("adjustments", "trigger", "parser", "outbound"),
-    ("environ", "workers"),
-    ("task",),
+    ("environ", "recorder", "workers"),
+    ("audience", "task"),
     ("service",),
     ("channel",),
     ("server",),

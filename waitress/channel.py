@@ -178,6 +178,12 @@ class HTTPChannel(wasyncore.dispatcher):
     _drain_wanted = False
     #: Bytes that the client was known to have acknowledged when it was last asked.
     _acknowledged_total = 0
+    #: Who ended the connection: ``S`` the server, ``O`` somebody outside of it, the operator
+    #: as a rule; ``C``, and empty when it is closed, its client. See
+    #: :attr:`waitress.timeline.Timeline.termination`.
+    ended_by = ""
+    #: The timelines of the requests that have not ended, while somebody wants them.
+    timelines: Sequence[Any] = ()
 
     #: See :mod:`waitress.eventloop`.
     interest_is_state = True
@@ -378,6 +384,7 @@ class HTTPChannel(wasyncore.dispatcher):
         if self.state is _CLOSED:
             return
         if self._close_wanted:
+            self.ended_by = self.ended_by or "O"
             self._close_now()
             return
         if self._drain_wanted and self.state is _OPEN:
@@ -407,7 +414,10 @@ class HTTPChannel(wasyncore.dispatcher):
                 request = self.request = self.parser_class(self.adj)
             had_head = request.headers_finished
             consumed = request.received(data)
-            if request.headers_finished and not had_head:
+            if not request.headers_finished:
+                if self.observer.listening:
+                    self.observer.head_begun(self, request)
+            elif not had_head:
                 self._head_received(request)
             receiver = getattr(request, "body_rcv", None)
             if receiver is not None and not request.error:
@@ -479,10 +489,14 @@ class HTTPChannel(wasyncore.dispatcher):
             self._input_ended = True
             # Answered or dropped: what belongs to a refused request may be on its way.
             self._lingers = self._lingers or bool(request.error)
+        if self.request_queue.in_service and self.observer.listening:
+            # A worker may come to it at once: being queued has to be told before.
+            self.observer.requests_queued(self, [request])
+            queued = []
         if self.request_queue.append(request):
             queued.append(request)
         else:
-            self.discard_request(request)
+            self.drop_requests([request])
 
     def _account_body(self, request: Any, body: Any) -> None:
         """Count what the body takes on the disk; refuse it when there is no room."""
@@ -553,6 +567,7 @@ class HTTPChannel(wasyncore.dispatcher):
             self.outbound.append((data,), len(data), self.adj, may_wait=False)
         except FileFailedError:
             self.logger.exception("Unexpected exception when flushing")
+            self.ended_by = "S"
             self._close_now()
         self._flush()
 
@@ -589,10 +604,12 @@ class HTTPChannel(wasyncore.dispatcher):
         request.error = error
         error.reject_reason = reason
         self._input_ended = self._lingers = True
+        if self.observer.listening:
+            self.observer.requests_queued(self, [request])
         if self.request_queue.append(request):
             self._start_next()
         else:
-            self.discard_request(request)
+            self.drop_requests([request])
         self._advance()
 
     # -- loop: sending -----------------------------------------------------------------
@@ -630,6 +647,7 @@ class HTTPChannel(wasyncore.dispatcher):
             return 0
         except Exception:
             self.logger.exception("Unexpected exception when flushing")
+            self.ended_by = "S"
             self.handle_close()
             return 0
         if sent:
@@ -639,8 +657,8 @@ class HTTPChannel(wasyncore.dispatcher):
                     segment.close()
                 except Exception:
                     self.logger.exception("Unexpected error when closing an outbuf")
-            for request in passed:
-                self.observer.request_finished(request)
+            for event, request in passed:
+                getattr(self.observer, event)(request)
         elif self.state is not _CLOSED:
             tcp.limit_unsent(self.socket)
             self._has_progressed()  # From here on it counts.
@@ -751,7 +769,18 @@ class HTTPChannel(wasyncore.dispatcher):
         if self.event_loop.is_current_thread():
             self._close_now()
 
-    close = handle_close
+    def close(self) -> None:
+        """Close on the order of somebody outside of the connection. Repeatable.
+
+        Threads: as :meth:`handle_close`.
+        """
+        self.ended_by = self.ended_by or "O"
+        HTTPChannel.handle_close(self)
+
+    def handle_error(self) -> None:
+        """Log what went wrong in here, and close."""
+        self.ended_by = self.ended_by or "S"
+        super().handle_error()
 
     def _close_now(self) -> None:
         if self.state is _CLOSED:
@@ -911,6 +940,7 @@ class HTTPChannel(wasyncore.dispatcher):
         if self.outbound.worker_is_waiting:
             self.clients.relieve_spool(now, self)
         if now >= self._progress_at + self._send_timeout():
+            self.ended_by = "C"
             self.cut("its reader has stalled")
         else:
             self._update_deadline()
@@ -968,6 +998,7 @@ class HTTPChannel(wasyncore.dispatcher):
 
     def cut(self, reason: str) -> None:
         """Close at once, whatever is unsent."""
+        self.ended_by = self.ended_by or "S"
         self.logger.info(f"Connection from {self.addr} was cut: {reason}")
         self._close_now()
 
@@ -1079,6 +1110,7 @@ class HTTPChannel(wasyncore.dispatcher):
     def service_failed(self) -> None:
         """End the connection: :meth:`service` itself raised, and nobody reported."""
         self.reset_when_closed()
+        self.ended_by = "S"
         self.cancel()
 
     def _report(self) -> None:
@@ -1091,6 +1123,7 @@ class HTTPChannel(wasyncore.dispatcher):
 
     def cancel(self) -> None:
         """Give up: the task dispatcher shuts down with the channel in its queue."""
+        self.ended_by = self.ended_by or "O"
         self.connected = False
         self.drop_requests(self.request_queue.close())
         self.will_close = True

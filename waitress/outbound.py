@@ -352,12 +352,20 @@ class OutboundBuffer:
         will be.
         """
         with self._lock:
+            if self._marks and self._marks[-1][0] > self.appended_total:
+                del self._marks[-1]  # Of a first byte that never came.
             if self.is_closed:
                 return False
             if not self.pending:
                 return True
             self._marks.append((self.appended_total, what))
             return False
+
+    def mark_next(self, what: Any) -> None:
+        """Remember ``what`` until the first byte of what is appended next was sent."""
+        with self._lock:
+            if not self.is_closed:
+                self._marks.append((self.appended_total + 1, what))
 
     # -- room: the worker
 

@@ -4,8 +4,8 @@ Owns the listeners, the trigger, and the wiring of everything else: settings, ta
 dispatcher, budget of temporary files, set of clients. :func:`create_server` is the door
 of the library; :class:`BaseWSGIServer` and its subclasses are one listener each.
 
-Row 8: imports adjustments, channel, clients, compat, observer, pollers, proxy_headers,
-peers, rejects, spool, task, trigger, utilities and wasyncore.
+Row 8: imports adjustments, audience, channel, clients, compat, observer, pollers,
+proxy_headers, peers, rejects, spool, task, trigger, utilities and wasyncore.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ import socket
 import time
 from collections.abc import Callable, MutableMapping
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from waitress import trigger, wasyncore
 from waitress.adjustments import Adjustments, _int_marker
+from waitress.audience import Audience, Refusals
 from waitress.channel import HTTPChannel
 from waitress.clients import Clients
 from waitress.compat import IPPROTO_IPV6, IPV6_V6ONLY
@@ -34,6 +35,9 @@ from waitress.rejects import Rejects
 from waitress.spool import SpoolBudget, default_spool_limit
 from waitress.task import ThreadedTaskDispatcher
 from waitress.utilities import cleanup_unix_socket
+
+if TYPE_CHECKING:
+    from waitress.timeline import TimelineListener
 
 try:
     import resource
@@ -126,6 +130,7 @@ def create_server(
             server.clients = servers[0].clients
             server.spool = servers[0].spool
             server.rejects.counts = servers[0].rejects.counts
+            servers[0]._audience().take_in(server)
         if _dispatcher is None:
             dispatcher.set_thread_count(adj.threads)
     except BaseException:
@@ -136,13 +141,15 @@ def create_server(
         raise
     if len(servers) == 1:
         return servers[0]
-    return MultiSocketServer(
+    together = MultiSocketServer(
         map,
         adj,
         [(server.effective_host, server.effective_port) for server in servers],
         dispatcher,
         servers[0].log_info,
     )
+    together.audience = servers[0].audience
+    return together
 
 
 def _listeners(adj: Adjustments, _sock: Any) -> list[tuple[type[BaseWSGIServer], dict[str, Any]]]:
@@ -165,7 +172,52 @@ def _listeners(adj: Adjustments, _sock: Any) -> list[tuple[type[BaseWSGIServer],
     ]
 
 
-class MultiSocketServer:
+class _Watched:
+    """The doors for those who want to know what happens; see :mod:`waitress.observer`.
+
+    Threads: any, before and while the server runs.
+    """
+
+    #: Who watches; ``None`` for servers put together by hand, which are watched one by one.
+    audience: Audience | None = None
+
+    def subscribe(self, observer: Observer) -> None:
+        """Tell an observer of what happens from now on, on open connections too.
+
+        An exception in it is logged once, and harms nothing.
+        """
+        self._audience().subscribe(observer)
+
+    def unsubscribe(self, observer: Observer) -> None:
+        """Tell an observer no more."""
+        self._audience().unsubscribe(observer)
+
+    def subscribe_timelines(self, listener: TimelineListener) -> None:
+        """Have ``listener.timeline_ended(timeline)`` called once for each request.
+
+        In the loop's thread, when the request has ended, however it has. Timelines of
+        connections and requests that were there before lack what happened before.
+        """
+        self._audience().subscribe_timelines(listener)
+
+    def unsubscribe_timelines(self, listener: TimelineListener) -> None:
+        """Tell a listener of timelines no more."""
+        self._audience().unsubscribe_timelines(listener)
+
+    def log_events(self) -> None:
+        """Have the logger ``waitress.events`` tell what happens from now on.
+
+        Done by itself where that logger is enabled for DEBUG when the server starts.
+        """
+        self._audience().log_events()
+
+    def _audience(self) -> Audience:
+        if self.audience is None:
+            raise RuntimeError("subscribe to the servers that this one was made of")
+        return self.audience
+
+
+class MultiSocketServer(_Watched):
     """Several listeners in one map, run and closed together."""
 
     asyncore = wasyncore
@@ -192,6 +244,8 @@ class MultiSocketServer:
 
     def run(self) -> None:
         """Serve until the map is empty, or until Ctrl-C or ``SystemExit``, then close."""
+        if self.audience is not None:
+            self.audience.log_events_if_wanted()
         try:
             self.asyncore.loop(
                 timeout=self.adj.asyncore_loop_timeout,
@@ -208,7 +262,7 @@ class MultiSocketServer:
         wasyncore.close_all(self.map)
 
 
-class BaseWSGIServer(wasyncore.dispatcher):
+class BaseWSGIServer(_Watched, wasyncore.dispatcher):
     """One listening socket, and the upkeep of the connections that it accepted.
 
     Threads: loop, but for ``add_task`` and ``pull_trigger`` (any), and ``close`` and
@@ -271,7 +325,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
                 clear_untrusted=adj.clear_untrusted_proxy_headers,
                 log_untrusted=adj.log_untrusted_proxy_headers,
                 logger=self.logger,
-                observer=self.rejects,
+                observer=Refusals(self),
             )
         if map is None:
             map = wasyncore.SocketMap()
@@ -295,6 +349,11 @@ class BaseWSGIServer(wasyncore.dispatcher):
         self.socket = self._fileno = None
         self._map = map
         self._event_loop = wasyncore.event_loop_of(map)
+        self.audience = Audience(self, self._event_loop)
+        if getattr(adj, "timeline_environ", False):
+            self.audience.record(fills_environ=True)
+        if getattr(adj, "on_event", None) is not None:
+            self.audience.subscribe_events(adj.on_event)
         self.trigger = trigger.trigger(map)
         try:
             self._open(_sock, map, bind_socket)
@@ -538,6 +597,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
 
     def run(self) -> None:
         """Serve until the map is empty, or until Ctrl-C or ``SystemExit``, then close."""
+        self._audience().log_events_if_wanted()
         try:
             self.asyncore.loop(
                 timeout=self.adj.asyncore_loop_timeout,
