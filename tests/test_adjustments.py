@@ -215,6 +215,8 @@ class TestTable:
             "recent_requests",
             "max_request_header_fields",
             "require_host",
+            "timeline_environ",
+            "on_event",
         ]
 
     @pytest.mark.parametrize("declared", SETTINGS, ids=lambda declared: declared.name)

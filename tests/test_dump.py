@@ -20,6 +20,7 @@ from tests.looping import PATIENCE
 from tests.test_stuck import Heard
 from tests.test_stuck import heard as heard  # a fixture
 from waitress import runner
+from waitress.config import Config
 from waitress.dump import MOST_TASKS, Dump, RecentRequests, dump_on_signal
 from waitress.eventloop import EventLoop
 from waitress.timeline import Timeline
@@ -160,7 +161,9 @@ class TestTheSignal:
 @pytest.mark.usefixtures("default_action", "no_leaks")
 def test_command_takes_the_signal_until_its_end() -> None:
     with contextlib.ExitStack() as at_end:
-        server = runner._make_server(at_end, lambda environ, start: [], host="127.0.0.1", port=0)
+        server = runner._make_server(
+            at_end, Config(), lambda environ, start: [], host="127.0.0.1", port=0
+        )
         assert signal.getsignal(signal.SIGUSR1) is not signal.SIG_DFL
         server.close()
         server.task_dispatcher.shutdown()

@@ -145,7 +145,16 @@ def test_a_bare_import_loads_every_module_but_the_command_line() -> None:
     loaded, reachable = (line.split() for line in run_python(program).splitlines())
     modules = {path.stem for path in Path(waitress.__file__).parent.glob("*.py")}
     command = {"__main__", "command_options", "config", "log_options", "pid_file", "runner"}
-    rarely_used = {"dump", "killing", "stacks", "stuck", "timeline", "toml_file"}
+    rarely_used = {
+        "dump",
+        "events",
+        "killing",
+        "recorder",
+        "stacks",
+        "stuck",
+        "timeline",
+        "toml_file",
+    }
     rarely_used |= {name for name in modules if name.startswith("access_")}
     expected = sorted(modules - {"__init__"} - command - rarely_used)
     assert [name.removeprefix("waitress.") for name in loaded] == expected

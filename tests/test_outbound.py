@@ -7,6 +7,7 @@ import itertools
 import os
 import sys
 import threading
+import weakref
 from types import SimpleNamespace
 
 import pytest
@@ -445,6 +446,33 @@ class TestMarks:
         outbound.close()
         assert outbound.mark("never either") is False
         assert outbound.advance(3) is None
+
+    def test_of_a_first_byte_are_given_back_with_it(self, outbound):
+        outbound.put(b"abc")
+        outbound.mark_next("next")
+        outbound.put(b"def")
+        outbound.take(3)
+        assert outbound.passed == []
+        outbound.take(1)
+        assert outbound.passed == ["next"]
+
+    def test_of_a_first_byte_that_never_came_hold_up_no_others(self, outbound):
+        outbound.put(b"abc")
+        outbound.mark_next("next")
+        outbound.mark("end")
+        outbound.take()
+        assert outbound.passed == ["end"]
+
+    def test_are_not_kept_when_nothing_can_come(self, outbound):
+        class Thing:
+            pass
+
+        thing = Thing()
+        known = weakref.ref(thing)
+        outbound.close()
+        outbound.mark_next(thing)
+        del thing
+        assert known() is None
 
 
 class TestTheEnd:

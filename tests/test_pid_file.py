@@ -65,7 +65,9 @@ def test_is_removed_while_it_is_ours(tmp_path: Path) -> None:
     file.remove()
 
 
-@pytest.mark.parametrize("text", ["1\n", "", "\xff", NOW.strip() + "0"])
+@pytest.mark.parametrize(
+    "text", ["1\n", "", "\xff", NOW.strip() + "0"], ids=["other", "empty", "garbage", "longer"]
+)
 def test_of_another_process_stays(tmp_path: Path, text: str) -> None:
     path = tmp_path / "w.pid"
     path.write_text(text, encoding="latin-1")

@@ -43,6 +43,7 @@ __all__ = [
     "Section",
     "Setting",
     "as_access_log_format",
+    "as_callable",
     "as_socket_list",
     "as_trusted_proxy",
     "asbool",
@@ -186,6 +187,17 @@ def as_access_log_format(value: Any) -> str:
 
         make_format(text)
     return text
+
+
+def as_callable(value: Any) -> Any:
+    """Take what can be called; ``None`` means that there is nothing to call.
+
+    Raises:
+        ValueError: it cannot be called, as no text can.
+    """
+    if value is not None and not callable(value):
+        raise ValueError("not callable")
+    return value
 
 
 def as_socket_list(sockets: Iterable[Any]) -> list[socket.socket]:
@@ -736,6 +748,12 @@ SETTINGS: tuple[Setting, ...] = (
         "Show the traceback of an application's uncaught exception to the client, in the 500 "
         "response. For development only.",
     ),
+    _flag(
+        "timeline_environ",
+        False,
+        "Give applications two more environ keys: waitress.timeline, which holds the instants of "
+        "the request's life as far as they have come, and waitress.request_id, its number.",
+    ),
     _time(
         "asyncore_loop_timeout",
         1,
@@ -758,6 +776,17 @@ SETTINGS: tuple[Setting, ...] = (
         "families or all Unix ones. What is no socket is ignored. Not together with host, port, "
         "listen or unix_socket.",
         check=Check("a list of bound stream sockets", _anything),
+        section=Section.PYTHON,
+    ),
+    Setting(
+        "on_event",
+        as_callable,
+        None,
+        "CALLABLE",
+        "Called with an object of waitress.events for each event in the life of connections and "
+        "requests, in the thread in which it happens; it must not block. What it raises is "
+        "logged once and harms nothing.",
+        check=Check("a callable", _anything),
         section=Section.PYTHON,
     ),
 )
@@ -864,12 +893,14 @@ class Adjustments:
     max_request_body_size: int
     require_host: bool
     expose_tracebacks: bool
+    timeline_environ: bool
     ident: str | None
     asyncore_loop_timeout: int | float
     asyncore_use_poll: bool
     unix_socket: str | None
     unix_socket_perms: int
     sockets: list[socket.socket]
+    on_event: Callable[[Any], object] | None
     channel_request_lookahead: int
     server_name: str
 

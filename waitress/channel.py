@@ -173,6 +173,7 @@ class HTTPChannel(wasyncore.dispatcher):
         "creation_time",
         "deadline",
         "deadline_bucket",
+        "ended_by",
         "event_loop",
         "has_left",
         "interest",
@@ -186,6 +187,9 @@ class HTTPChannel(wasyncore.dispatcher):
         "state",
         "touched",
     )
+
+    #: The timelines of the requests that have not ended, while somebody wants them.
+    timelines: Sequence[Any] = ()
 
     #: See :mod:`waitress.eventloop`.
     interest_is_state = True
@@ -252,6 +256,10 @@ class HTTPChannel(wasyncore.dispatcher):
         self._resets = False
         #: The loop itself runs a task: it must not wait for room.
         self._answers = False
+        #: Who ended the connection: ``S`` the server, ``O`` somebody outside of it, the
+        #: operator as a rule; ``C``, and empty when it is closed, its client. See
+        #: :attr:`waitress.timeline.Timeline.termination`.
+        self.ended_by = ""
         #: Set from any thread, done by the loop.
         self._close_wanted = False
         self._drain_wanted = False
@@ -415,6 +423,7 @@ class HTTPChannel(wasyncore.dispatcher):
         if self.state is _CLOSED:
             return
         if self._close_wanted:
+            self.ended_by = self.ended_by or "O"
             self._close_now()
             return
         if self._drain_wanted and self.state is _OPEN:
@@ -446,7 +455,10 @@ class HTTPChannel(wasyncore.dispatcher):
                 request = self.request = self.parser_class(self.adj)
             had_head = request.headers_finished
             consumed = request.received(data)
-            if not had_head and request.headers_finished:
+            if not request.headers_finished:
+                if self.observer.listening:
+                    self.observer.head_begun(self, request)
+            elif not had_head:
                 self._head_received(request)
             receiver = getattr(request, "body_rcv", None)
             if receiver is not None and not request.error:
@@ -523,13 +535,14 @@ class HTTPChannel(wasyncore.dispatcher):
 
     def _queue(self, requests: list[Any]) -> None:
         """Have complete requests served, in their turn."""
+        if self.observer.listening:
+            # Before: a worker that is about to finish another may begin with them at once.
+            self.observer.requests_queued(self, requests)
         try:
             first = self.request_queue.claim(self.outbound.has_room(self.adj), requests)
         except QueueEndedError:  # A worker has ended the connection meanwhile.
             self.drop_requests(requests)
             return
-        if self.observer.listening:
-            self.observer.requests_queued(self, requests)
         if first is not None:
             self._start(first)
 
@@ -611,6 +624,7 @@ class HTTPChannel(wasyncore.dispatcher):
             self.outbound.append((data,), len(data), self.adj, may_wait=False)
         except FileFailedError:
             self.logger.exception("Unexpected exception when flushing")
+            self.ended_by = "S"
             self._close_now()
         self._flush()
 
@@ -647,10 +661,12 @@ class HTTPChannel(wasyncore.dispatcher):
         request.error = error
         error.reject_reason = reason
         self._input_ended = self._lingers = True
+        if self.observer.listening:
+            self.observer.requests_queued(self, [request])
         if self.request_queue.append(request):
             self._start_next()
         else:
-            self.discard_request(request)
+            self.drop_requests([request])
         self._advance()
 
     # -- loop: sending -----------------------------------------------------------------
@@ -692,6 +708,7 @@ class HTTPChannel(wasyncore.dispatcher):
             self._log_socket_error()
         else:
             self.logger.exception("Unexpected exception when flushing")  # noqa: LOG004
+            self.ended_by = "S"
         self.handle_close()
 
     def _settle(self, passed: list[Any], drained: list[Any]) -> None:
@@ -701,8 +718,8 @@ class HTTPChannel(wasyncore.dispatcher):
                 segment.close()
             except Exception:
                 self.logger.exception("Unexpected error when closing an outbuf")
-        for request in passed:
-            self.observer.request_finished(request)
+        for event, request in passed:
+            getattr(self.observer, event)(request)
 
     def _send_file(self, limit: int) -> int | None:
         """Have the kernel send from a file; return how much it took, None if it cannot."""
@@ -810,7 +827,18 @@ class HTTPChannel(wasyncore.dispatcher):
         if self.event_loop.is_current_thread():
             self._close_now()
 
-    close = handle_close
+    def close(self) -> None:
+        """Close on the order of somebody outside of the connection. Repeatable.
+
+        Threads: as :meth:`handle_close`.
+        """
+        self.ended_by = self.ended_by or "O"
+        HTTPChannel.handle_close(self)
+
+    def handle_error(self) -> None:
+        """Log what went wrong in here, and close."""
+        self.ended_by = self.ended_by or "S"
+        super().handle_error()
 
     def _close_now(self) -> None:
         if self.state is _CLOSED:
@@ -981,6 +1009,7 @@ class HTTPChannel(wasyncore.dispatcher):
         if self.outbound.worker_is_waiting:
             self.clients.relieve_spool(now, self)
         if now >= self._progress_at + self._send_timeout():
+            self.ended_by = "C"
             self.cut("its reader has stalled")
         else:
             self._update_deadline()
@@ -1039,6 +1068,7 @@ class HTTPChannel(wasyncore.dispatcher):
 
     def cut(self, reason: str) -> None:
         """Close at once, whatever is unsent."""
+        self.ended_by = self.ended_by or "S"
         self.logger.info(f"Connection from {self.addr} was cut: {reason}")
         self._close_now()
 
@@ -1151,6 +1181,7 @@ class HTTPChannel(wasyncore.dispatcher):
     def service_failed(self) -> None:
         """End the connection: :meth:`service` itself raised, and nobody reported."""
         self.reset_when_closed()
+        self.ended_by = "S"
         self.cancel()
 
     def _report(self) -> None:
@@ -1161,6 +1192,7 @@ class HTTPChannel(wasyncore.dispatcher):
 
     def cancel(self) -> None:
         """Give up: the task dispatcher shuts down with the channel in its queue."""
+        self.ended_by = self.ended_by or "O"
         self.connected = False
         self.drop_requests(self.request_queue.close())
         self.will_close = True

@@ -213,6 +213,12 @@ class OutboundBuffer:
         return self.pending
 
     @property
+    def appended_total(self) -> int:
+        """Octets handed over since the connection began."""
+        with self._lock:
+            return self.sent_total + self.pending
+
+    @property
     def segments(self) -> Sequence[Any]:
         """What holds the unsent bytes, for those who look from outside."""
         with self._lock:
@@ -299,12 +305,20 @@ class OutboundBuffer:
         will be.
         """
         with self._lock:
+            if self._marks and self._marks[-1][0] > self.sent_total + self.pending:
+                del self._marks[-1]  # Of a first byte that never came.
             if self.is_closed:
                 return False
             if not self.pending:
                 return True
             self._marks.append((self.sent_total + self.pending, what))
             return False
+
+    def mark_next(self, what: Any) -> None:
+        """Remember ``what`` until the first byte of what is appended next was sent."""
+        with self._lock:
+            if not self.is_closed:
+                self._marks.append((self.sent_total + self.pending + 1, what))
 
     def _append_file_locked(self, segment: _SpoolSegment | _FileSegment, size: int) -> None:
         self._segments.append(segment)

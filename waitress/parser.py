@@ -232,6 +232,8 @@ class HTTPRequestParser:
 
     #: Number of the request, for whoever watches; given by the channel.
     request_id: int = 0
+    #: Its :class:`waitress.timeline.Timeline`, where somebody wants one.
+    timeline: Any = None
 
     def __init__(self, adj: ParserSettings) -> None:
         self.adj = adj

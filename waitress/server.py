@@ -4,8 +4,8 @@ Owns the listeners, the trigger, and the wiring of everything else: settings, ta
 dispatcher, budget of temporary files, set of clients. :func:`create_server` is the door
 of the library; :class:`BaseWSGIServer` and its subclasses are one listener each.
 
-Row 8: imports adjustments, alerts, bind_names, channel, clients, compat, observer, pollers,
-proxy_headers, peers, rejects, spool, stuck, task, trigger, utilities and wasyncore;
+Row 8: imports adjustments, alerts, audience, bind_names, channel, clients, compat, observer,
+pollers, proxy_headers, peers, rejects, spool, stuck, task, trigger, utilities and wasyncore;
 access_log and access_sink when there is an access log.
 """
 
@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from waitress import trigger, wasyncore
 from waitress.adjustments import Adjustments, _int_marker
 from waitress.alerts import Alert, watch_queue, watch_spool
+from waitress.audience import Audience, Refusals
 from waitress.bind_names import Inherited, address_text, open_inherited, unix_address_text
 from waitress.channel import HTTPChannel
 from waitress.clients import Clients
@@ -41,6 +42,7 @@ from waitress.utilities import cleanup_unix_socket
 
 if TYPE_CHECKING:
     from waitress.access_log import AccessLog
+    from waitress.timeline import TimelineListener
 
 try:
     import resource
@@ -140,6 +142,7 @@ def create_server(
             server.clients = servers[0].clients
             server.spool = servers[0].spool
             server.rejects.counts = servers[0].rejects.counts
+            servers[0]._audience().take_in(server)
         stuck = _watch_requests(servers, adj)
         if _dispatcher is None:
             _start_threads(dispatcher, adj.threads, [server._address_text() for server in servers])
@@ -161,6 +164,7 @@ def create_server(
         dispatcher,
         servers[0].log_info,
     )
+    several.audience = servers[0].audience
     several.stuck = stuck
     return several
 
@@ -208,7 +212,52 @@ def _start_threads(dispatcher: Any, count: int, addresses: list[str]) -> None:
         ) from error
 
 
-class MultiSocketServer:
+class _Watched:
+    """The doors for those who want to know what happens; see :mod:`waitress.observer`.
+
+    Threads: any, before and while the server runs.
+    """
+
+    #: Who watches; ``None`` for servers put together by hand, which are watched one by one.
+    audience: Audience | None = None
+
+    def subscribe(self, observer: Observer) -> None:
+        """Tell an observer of what happens from now on, on open connections too.
+
+        An exception in it is logged once, and harms nothing.
+        """
+        self._audience().subscribe(observer)
+
+    def unsubscribe(self, observer: Observer) -> None:
+        """Tell an observer no more."""
+        self._audience().unsubscribe(observer)
+
+    def subscribe_timelines(self, listener: TimelineListener) -> None:
+        """Have ``listener.timeline_ended(timeline)`` called once for each request.
+
+        In the loop's thread, when the request has ended, however it has. Timelines of
+        connections and requests that were there before lack what happened before.
+        """
+        self._audience().subscribe_timelines(listener)
+
+    def unsubscribe_timelines(self, listener: TimelineListener) -> None:
+        """Tell a listener of timelines no more."""
+        self._audience().unsubscribe_timelines(listener)
+
+    def log_events(self) -> None:
+        """Have the logger ``waitress.events`` tell what happens from now on.
+
+        Done by itself where that logger is enabled for DEBUG when the server starts.
+        """
+        self._audience().log_events()
+
+    def _audience(self) -> Audience:
+        if self.audience is None:
+            raise RuntimeError("subscribe to the servers that this one was made of")
+        return self.audience
+
+
+class MultiSocketServer(_Watched):
     """Several listeners in one map, run and closed together."""
 
     asyncore = wasyncore
@@ -237,6 +286,8 @@ class MultiSocketServer:
 
     def run(self) -> None:
         """Serve until the map is empty, or until Ctrl-C or ``SystemExit``, then close."""
+        if self.audience is not None:
+            self.audience.log_events_if_wanted()
         try:
             self.asyncore.loop(
                 timeout=self.adj.asyncore_loop_timeout,
@@ -260,7 +311,7 @@ class MultiSocketServer:
         wasyncore.close_all(self.map)
 
 
-class BaseWSGIServer(wasyncore.dispatcher):
+class BaseWSGIServer(_Watched, wasyncore.dispatcher):
     """One listening socket, and the upkeep of the connections that it accepted.
 
     Threads: loop, but for ``add_task`` and ``pull_trigger`` (any), and ``close`` and
@@ -327,7 +378,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
                 clear_untrusted=adj.clear_untrusted_proxy_headers,
                 log_untrusted=adj.log_untrusted_proxy_headers,
                 logger=self.logger,
-                observer=self.rejects,
+                observer=Refusals(self),
             )
         if map is None:
             map = wasyncore.SocketMap()
@@ -351,6 +402,11 @@ class BaseWSGIServer(wasyncore.dispatcher):
         self._map = map
         self._event_loop = wasyncore.event_loop_of(map)
         self._make_alerts()
+        self.audience = Audience(self, self._event_loop)
+        if getattr(adj, "timeline_environ", False):
+            self.audience.record(fills_environ=True)
+        if getattr(adj, "on_event", None) is not None:
+            self.audience.subscribe_events(adj.on_event)
         self.trigger = trigger.trigger(map)
         try:
             self._open(_sock, map, bind_socket)
@@ -445,10 +501,6 @@ class BaseWSGIServer(wasyncore.dispatcher):
     def fix_addr(self, addr: Any) -> Any:
         """Return the peer's address in the form that the environ is made of."""
         return addr
-
-    def subscribe(self, observer: Observer) -> None:
-        """Have an observer told of what happens, besides those that are already."""
-        self.observer = _Both(self.observer, observer)
 
     # -- any thread ------------------------------------------------------------------
 
@@ -636,6 +688,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
 
     def run(self) -> None:
         """Serve until the map is empty, or until Ctrl-C or ``SystemExit``, then close."""
+        self._audience().log_events_if_wanted()
         try:
             self.asyncore.loop(
                 timeout=self.adj.asyncore_loop_timeout,
@@ -663,10 +716,6 @@ class BaseWSGIServer(wasyncore.dispatcher):
         """Write what there is; a request that ends even later still has its line."""
         if self.access_log is not None:
             self.access_log.close()
-
-    def subscribe_timelines(self, listener: Any) -> None:
-        """Have ``listener.timeline_ended`` called for each request."""
-        self.timeline_listeners = [*getattr(self, "timeline_listeners", ()), listener]
 
     def _forget_alerts(self) -> None:
         for alert in self._alerts:
@@ -761,17 +810,6 @@ if hasattr(socket, "AF_UNIX"):
                     found = os.stat(self._path)
                     if made == (found.st_dev, found.st_ino):
                         os.unlink(self._path)
-
-
-class _Both(Observer):
-    """Tells two observers; stands here until there is one that tells many."""
-
-    listening = True
-
-    def __init__(self, first: Observer, second: Observer) -> None:
-        self.refused = first.refused  # type: ignore[method-assign]
-        self.request_started = second.request_started  # type: ignore[method-assign]
-        self.request_serviced = second.request_serviced  # type: ignore[method-assign]
 
 
 def _access_log(adj: Any) -> AccessLog | None:

@@ -66,18 +66,20 @@ def serve_next(channel: ServedChannel) -> None:
     keep_alive = False
     try:
         if observer.listening:
-            observer.request_started(request)
+            _mark_start(channel, request)
         keep_alive = _answer(channel, request)
-        if observer.listening:
-            _mark_end(channel, request)
     finally:
-        # Whatever an observer does: a request that stays in service is never answered, and
-        # no deadline runs meanwhile.
-        has_turn, dropped = channel.request_queue.finish(keep_alive)
-        channel.discard_request(request)
-        if dropped:
-            channel.drop_requests(dropped)
-        channel.service_ended(has_turn)
+        try:
+            if observer.listening:
+                _mark_end(channel, request)
+        finally:
+            # Whatever an observer does: a request that stays in service is never answered,
+            # and no deadline runs meanwhile.
+            has_turn, dropped = channel.request_queue.finish(keep_alive)
+            channel.discard_request(request)
+            if dropped:
+                channel.drop_requests(dropped)
+            channel.service_ended(has_turn)
 
 
 def answer_error(channel: ServedChannel, request: Any) -> None:
@@ -86,7 +88,7 @@ def answer_error(channel: ServedChannel, request: Any) -> None:
     Threads: loop; never while a worker serves the same channel.
     """
     if channel.observer.listening:
-        channel.observer.request_started(request)
+        _mark_start(channel, request)
     _answer(channel, request)
     if channel.observer.listening:
         _mark_end(channel, request)
@@ -118,6 +120,8 @@ def _report_failure(channel: ServedChannel, request: Any, task: Any, error: Base
 
     Runs while ``error`` is handled.
     """
+    if channel.observer.listening:
+        channel.observer.request_failed(request, error)
     if isinstance(error, ClientDisconnected):
         channel.logger.info(f"Client disconnected while serving {request.path}")
         _cut(channel, task)
@@ -141,6 +145,9 @@ def _answer_with_500(channel: ServedChannel, request: Any) -> None:
     replacement.error = InternalServerError(text)
     replacement.version = request.version
     replacement.command = getattr(request, "command", "")
+    # For those who watch, it is the answer to the same request.
+    replacement.request_id = getattr(request, "request_id", 0)
+    replacement.timeline = getattr(request, "timeline", None)
     with contextlib.suppress(KeyError):
         replacement.headers["CONNECTION"] = request.headers["CONNECTION"]
     task = channel.error_task_class(channel, replacement)
@@ -164,7 +171,12 @@ def _cut(channel: ServedChannel, task: Any) -> None:
         channel.reset_when_closed()
 
 
+def _mark_start(channel: ServedChannel, request: Any) -> None:
+    channel.observer.request_started(request)
+    channel.outbound.mark_next(("response_leaving", request))
+
+
 def _mark_end(channel: ServedChannel, request: Any) -> None:
     channel.observer.request_serviced(request)
-    if channel.outbound.mark(request):
+    if channel.outbound.mark(("request_finished", request)):
         channel.observer.request_finished(request)

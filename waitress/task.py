@@ -327,6 +327,8 @@ class Task:
         if not self.wrote_header:
             head = self.build_response_header()
             self.wrote_header = True
+            if self._listener is not None:
+                self._listener.head_written(self.request, self.status, head)
         size = len(data)
         if size:
             length = self.content_length
@@ -530,6 +532,8 @@ class WSGITask(Task):
                 url_prefix=adj.url_prefix,
                 client_disconnected=channel.check_client_disconnected,
             )
+            if self._listener is not None:
+                self._listener.environ_built(self.request, environ)
         return environ
 
     def execute(self) -> None:
@@ -636,6 +640,8 @@ class WSGITask(Task):
         finally:
             close = None if taken else getattr(app_iter, "close", None)
             if close is not None:
+                if self._listener is not None:
+                    self._listener.iterable_exhausted(self.request)
                 close()
 
     def _send_sequence(self, chunks: Sequence[bytes]) -> None:
@@ -670,6 +676,8 @@ class WSGITask(Task):
     def _close_if_short(self) -> None:
         """Close the connection if the body is shorter than promised, and warn of it."""
         if self._is_short():
+            if self._listener is not None:
+                self._listener.request_failed(self.request, None)
             self.set_close_on_finish()
             self.logger.warning(
                 "application returned too few bytes (%s) "

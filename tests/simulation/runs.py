@@ -27,7 +27,8 @@ from waitress import channel, create_server, server, task, tcp
 from waitress.channel import LINGER_SILENCE_SECONDS
 from waitress.clients import IDLE_SECONDS
 from waitress.eventloop import EventLoop, ExitNow, SocketMap
-from waitress.observer import Observer
+from waitress.observer import Observer, Observers
+from waitress.recorder import Recorder
 
 #: Simulated seconds after which every client that is still there leaves.
 PATIENCE = 600.0
@@ -75,6 +76,14 @@ class _Log(logging.Handler):
         return self.run.disk_fails > 0 or (plan is not None and plan.fails)
 
 
+#: Instants of a timeline whose order does not depend on who is faster.
+_ONE_AFTER_THE_OTHER = (
+    *("accepted", "first_byte", "head_complete", "body_complete", "queued", "started"),
+    *("application_started", "response_started", "application_finished", "closed", "serviced"),
+    *("last_byte_out", "ended"),
+)
+
+
 class _Life(Observer):
     """Checks that each request lives as it should."""
 
@@ -85,6 +94,8 @@ class _Life(Observer):
         self.stages: dict[int, str] = {}
         self.positions: dict[int, int] = {}
         self.open_channels = 0
+        #: The termination codes of those whose timeline was told, by id.
+        self.ended: dict[int, str] = {}
 
     def _go(self, request: Any, stage: str, *before: str) -> None:
         number = request.request_id
@@ -95,6 +106,20 @@ class _Life(Observer):
         if not number or was not in before:
             self.run.fail(f"request id {number} went from {was} to {stage}")
         self.stages[number] = stage
+
+    def timeline_ended(self, timeline: Any) -> None:
+        number = timeline.request_id
+        if number and number in self.ended:
+            self.run.fail(f"request id {number} ended twice")
+        self.ended[number] = code = timeline.termination
+        position = self.positions.get(number, 0)
+        self.run.note("request id %d: ended as %s, %d out", position, code, timeline.bytes_out)
+        times = [getattr(timeline, name) for name in _ONE_AFTER_THE_OTHER]
+        times = [time for time in times if time is not None]
+        if times != sorted(times) or len(code) != 2 or timeline.ended is None:
+            self.run.fail(f"request id {number} ended as {code!r} with {times}")
+        if (code == "--") and self.stages.get(number) != "finished":
+            self.run.fail(f"request id {number} ended well as {self.stages.get(number)}")
 
     def channel_created(self, channel: Any) -> None:
         self.open_channels += 1
@@ -295,6 +320,11 @@ class Run:
             (SimulatedChannel,) * 8 + (WriteSoonChannel, AskedChannel)
         )
         self.server.observer = self.life
+        if self.life.listening:
+            # Decided by no draw of its own, so that a seed stays what it was.
+            recorder = Recorder(event_loop)
+            recorder.subscribe(self.life)
+            self.server.observer = Observers(self.life, recorder)
         trigger: Any = self.server.trigger
         pull = trigger.pull_physically_threadsafe
 
@@ -530,6 +560,8 @@ class Run:
             if value:
                 self.fail(f"left behind: {what} {value}")
         for number, stage in self.life.stages.items():
+            if number not in self.life.ended:
+                self.fail(f"request id {number}, {stage}, has no end")
             if stage not in ("finished", "serviced", "cancelled", "created"):
                 self.fail(f"request id {number} ended as {stage}")
         for each in self.channels:
