@@ -207,6 +207,9 @@ class TestTable:
             "body_min_rate",
             "send_timeout",
             "linger_timeout",
+            "graceful_timeout",
+            "drain_delay",
+            "handle_signals",
             "max_request_header_fields",
             "require_host",
         ]

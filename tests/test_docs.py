@@ -246,6 +246,19 @@ def test_ini_files_are_understood(page: str, text: str) -> None:
     Adjustments(**settings)
 
 
+def test_the_pytest_example_passes() -> None:
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "-p", "no:cacheprovider"),
+            *("-p", "no:hypothesispytest", str(DOCS / "examples" / "test_with_server.py")),
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""},
+        stdout=subprocess.PIPE,
+        timeout=60,
+        check=True,
+    )
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="descriptors are inherited on POSIX")
 def test_the_socket_activated_example_serves_what_it_inherits() -> None:
     with socket.create_server((SERVED, 0)) as listener:

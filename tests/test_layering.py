@@ -20,8 +20,9 @@ PACKAGE = ROOT / "waitress"
 
 ROWS: tuple[tuple[str, ...], ...] = (
     (
-        *("rfc7230", "compat", "buffers", "deadlines"),
-        *("observer", "peers", "pollers", "request_queue", "spool", "tcp"),
+        *("rfc7230", "compat", "buffers", "deadlines", "embedding"),
+        *("observer", "peers", "pollers", "request_queue", "sd_notify", "signals"),
+        *("spool", "tcp", "timeline"),
     ),
     ("utilities", "clients", "eventloop", "rejects"),
     ("receiver", "response", "proxy_headers", "proxy_protocol", "wasyncore"),
@@ -29,7 +30,7 @@ ROWS: tuple[tuple[str, ...], ...] = (
     ("environ", "workers"),
     ("task",),
     ("service",),
-    ("channel",),
+    ("channel", "shutdown"),
     ("server",),
     ("__init__",),
     ("runner",),

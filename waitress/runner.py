@@ -109,7 +109,8 @@ def run(argv: Sequence[str] = sys.argv, _serve: Callable[..., Any] = serve) -> i
 
     Returns:
         What the process is to exit with: 0 when serving, or showing the help, came to its
-        end; 1 when it could not begin, which is told on standard error.
+        end; 1 when it could not begin, which is told on standard error; 3 when requests
+        were cut at the end.
     """
     # At the end, so that no file that happens to lie here hides an installed module.
     sys.path.append(os.getcwd())
@@ -143,14 +144,15 @@ def run(argv: Sequence[str] = sys.argv, _serve: Callable[..., Any] = serve) -> i
 
 def _run_server(_serve: Callable[..., Any], app: Any, kw: dict[str, Any]) -> int:
     try:
-        _serve(app, **kw)
+        status = _serve(app, **kw)
     # Refused settings; addresses that cannot be bound; threads that cannot be started.
     except (ValueError, TypeError, OSError, RuntimeError) as exc:
         if _passed_through_running_server(exc):
             raise
         sys.stderr.write(f"Error: {_one_line(exc)}\n")
         return 1
-    return 0
+    # What somebody's own stand-in returns is his affair.
+    return status if isinstance(status, int) else 0
 
 
 def show_help(stream: TextIO, name: str, error: str | None = None) -> None:

@@ -4,8 +4,8 @@ Owns the listeners, the trigger, and the wiring of everything else: settings, ta
 dispatcher, budget of temporary files, set of clients. :func:`create_server` is the door
 of the library; :class:`BaseWSGIServer` and its subclasses are one listener each.
 
-Row 8: imports adjustments, channel, clients, compat, observer, pollers, proxy_headers,
-peers, rejects, spool, task, trigger, utilities and wasyncore.
+Row 8: imports adjustments, channel, clients, compat, embedding, observer, pollers,
+proxy_headers, peers, rejects, shutdown, spool, task, tcp, trigger, utilities and wasyncore.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ from collections.abc import Callable, MutableMapping
 from math import inf
 from typing import Any
 
-from waitress import trigger, wasyncore
+from waitress import tcp, trigger, wasyncore
 from waitress.adjustments import Adjustments, _int_marker
 from waitress.channel import HTTPChannel
 from waitress.clients import Clients
 from waitress.compat import IPPROTO_IPV6, IPV6_V6ONLY
+from waitress.embedding import Embeddable
 from waitress.observer import Observer
 from waitress.peers import TrustedPeers
 from waitress.pollers import descriptor_limit
 from waitress.proxy_headers import proxy_headers_middleware
 from waitress.rejects import Rejects
+from waitress.shutdown import Shutdown
 from waitress.spool import SpoolBudget, default_spool_limit
 from waitress.task import ThreadedTaskDispatcher
 from waitress.utilities import cleanup_unix_socket
@@ -126,6 +128,8 @@ def create_server(
             server.clients = servers[0].clients
             server.spool = servers[0].spool
             server.rejects.counts = servers[0].rejects.counts
+            server.lifecycle = servers[0].lifecycle
+            server.lifecycle.listeners.append(server)
         if _dispatcher is None:
             dispatcher.set_thread_count(adj.threads)
     except BaseException:
@@ -165,7 +169,7 @@ def _listeners(adj: Adjustments, _sock: Any) -> list[tuple[type[BaseWSGIServer],
     ]
 
 
-class MultiSocketServer:
+class MultiSocketServer(Embeddable):
     """Several listeners in one map, run and closed together."""
 
     asyncore = wasyncore
@@ -183,6 +187,13 @@ class MultiSocketServer:
         self.effective_listen = effective_listen
         self.task_dispatcher = dispatcher
         self.log_info = log_info
+        if map is None:
+            map = {}
+        #: That of the listeners; one without any where there are none.
+        self.lifecycle = next(
+            (each.lifecycle for each in map.values() if isinstance(each, BaseWSGIServer)),
+            Shutdown(wasyncore.event_loop_of(map), Clients()),
+        )
 
     def print_listen(self, format_str: str) -> None:
         """Log one line for each address; the format's fields are host and port."""
@@ -192,15 +203,18 @@ class MultiSocketServer:
 
     def run(self) -> None:
         """Serve until the map is empty, or until Ctrl-C or ``SystemExit``, then close."""
-        try:
-            self.asyncore.loop(
-                timeout=self.adj.asyncore_loop_timeout,
-                map=self.map,
-                use_poll=self.adj.asyncore_use_poll,
-            )
-        except (SystemExit, KeyboardInterrupt):
-            _close_channels(self.map)
-            self.close()
+        self.lifecycle.run(self._loop, self._end_at_once)
+
+    def _loop(self) -> None:
+        self.asyncore.loop(
+            timeout=self.adj.asyncore_loop_timeout,
+            map=self.map,
+            use_poll=self.adj.asyncore_use_poll,
+        )
+
+    def _end_at_once(self) -> None:
+        _close_channels(self.map)
+        self.close()
 
     def close(self) -> None:
         """End the workers and close everything in the map."""
@@ -208,11 +222,11 @@ class MultiSocketServer:
         wasyncore.close_all(self.map)
 
 
-class BaseWSGIServer(wasyncore.dispatcher):
+class BaseWSGIServer(Embeddable, wasyncore.dispatcher):
     """One listening socket, and the upkeep of the connections that it accepted.
 
-    Threads: loop, but for ``add_task`` and ``pull_trigger`` (any), and ``close`` and
-    ``handle_close``, which users call from any thread to end the server.
+    Threads: loop, but for ``add_task``, ``pull_trigger`` and ``shutdown`` (any), and
+    ``close`` and ``handle_close``, which users call from any thread to end the server.
     """
 
     channel_class = HTTPChannel
@@ -295,6 +309,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
         self.socket = self._fileno = None
         self._map = map
         self._event_loop = wasyncore.event_loop_of(map)
+        self.lifecycle = Shutdown(self._event_loop, self.clients, self)
         self.trigger = trigger.trigger(map)
         try:
             self._open(_sock, map, bind_socket)
@@ -538,20 +553,35 @@ class BaseWSGIServer(wasyncore.dispatcher):
 
     def run(self) -> None:
         """Serve until the map is empty, or until Ctrl-C or ``SystemExit``, then close."""
-        try:
-            self.asyncore.loop(
-                timeout=self.adj.asyncore_loop_timeout,
-                map=self._map,
-                use_poll=self.adj.asyncore_use_poll,
-            )
-        except (SystemExit, KeyboardInterrupt):
-            _close_channels(self._map)
-            self.task_dispatcher.shutdown()
-            self.close()
+        self.lifecycle.run(self._loop, self._end_at_once)
+
+    def _loop(self) -> None:
+        self.asyncore.loop(
+            timeout=self.adj.asyncore_loop_timeout,
+            map=self._map,
+            use_poll=self.adj.asyncore_use_poll,
+        )
+
+    def _end_at_once(self) -> None:
+        _close_channels(self._map)
+        self.task_dispatcher.shutdown()
+        self.close()
 
     def print_listen(self, format_str: str) -> None:
         """Log the address; the format's fields are host and port."""
         self.log_info(format_str.format(self.effective_host, self.effective_port))
+
+    def stop_accepting(self) -> None:
+        """Accept what has connected by now, and close the socket; the trigger stays."""
+        if self.accepting:
+            if self._has_own_socket:
+                tcp.hold_newcomers_off(self.socket)
+            # The connection limit is none for them: they are the last ones.
+            for _ in range(self.adj.backlog + 1):
+                if not self._accept_one():
+                    break
+        self._event_loop.deadlines.forget(self)
+        super().close()
 
     def close(self) -> None:
         """Close the listener and the trigger; open connections and workers stay."""
@@ -616,6 +646,11 @@ if hasattr(socket, "AF_UNIX"):
         def fix_addr(self, addr: Any) -> tuple[str, None]:
             """Return what stands for the address of a unix peer."""
             return "localhost", None
+
+        def stop_accepting(self) -> None:
+            """Remove the file first: nobody connects between the last accept and the end."""
+            self._remove_file()
+            super().stop_accepting()
 
         def close(self) -> None:
             """Close the listener and the trigger, and remove the socket file."""
