@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import contextlib
 import http.client
+import logging
 import os
 import re
 import runpy
@@ -214,15 +215,30 @@ def serve_one_request(app: Any, **settings: Any) -> None:
     assert body
 
 
+@contextlib.contextmanager
+def logging_as_it_was() -> Iterator[None]:
+    """Undo what an example does to the loggers."""
+    loggers = [logging.getLogger(name) for name in ("", "waitress", "waitress.access")]
+    before = [(each, each.handlers[:], each.level, each.propagate) for each in loggers]
+    try:
+        yield
+    finally:
+        for each, handlers, level, propagate in before:
+            each.handlers[:] = handlers
+            each.setLevel(level)
+            each.propagate = propagate
+
+
 @pytest.mark.parametrize("page", PYTHON_PAGES)
 def test_python_examples_run(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The blocks of a page run in order in one namespace, as a reader would type them."""
     monkeypatch.setattr(waitress, "serve", serve_one_request)
     namespace: dict[str, Any] = {"__name__": "example"}
-    for block in BLOCKS:
-        if block.page == page and block.language == "python":
-            code = compile("\n" * block.line + block.text, str(DOCS / page), "exec")
-            exec(code, namespace)
+    with logging_as_it_was():
+        for block in BLOCKS:
+            if block.page == page and block.language == "python":
+                code = compile("\n" * block.line + block.text, str(DOCS / page), "exec")
+                exec(code, namespace)
 
 
 @pytest.mark.usefixtures("myapp")
@@ -250,6 +266,19 @@ def test_ini_files_are_understood(page: str, text: str) -> None:
     (door,) = entry_points(group="paste.server_runner", name="main")
     assert door.value == "waitress:serve_paste"
     Adjustments(**settings)
+
+
+def test_the_pytest_example_passes() -> None:
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pytest", "-q", "-c", os.devnull, "-p", "no:cacheprovider"),
+            *("-p", "no:hypothesispytest", str(DOCS / "examples" / "test_with_server.py")),
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""},
+        stdout=subprocess.PIPE,
+        timeout=60,
+        check=True,
+    )
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="descriptors are inherited on POSIX")

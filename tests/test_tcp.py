@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 
 import pytest
 
@@ -132,3 +133,44 @@ class TestResetOnClose:
     @pytest.mark.parametrize("stand_in", STAND_INS)
     def test_is_not_for_what_is_no_socket(self, stand_in):
         tcp.reset_on_close(stand_in)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system has no such filter")
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_newcomers_are_held_off_and_those_who_are_here_are_not(host: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with (
+        socket.create_server((host, 0), family=family) as listener,
+        socket.socket(family) as early,
+        socket.socket(family) as late,
+    ):
+        early.connect(listener.getsockname())
+        assert tcp.hold_newcomers_off(listener)
+        late.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            late.connect(listener.getsockname())
+        accepted, _ = listener.accept()
+        with accepted:
+            early.sendall(b"hello")
+            assert accepted.recv(5) == b"hello"
+
+
+def test_newcomers_are_not_held_off_where_that_is_unknown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        monkeypatch.setattr(sys, "platform", "other")
+        assert not tcp.hold_newcomers_off(listener)
+
+
+def test_newcomers_are_not_held_off_from_stand_ins_and_closed_sockets() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.close()
+    assert not tcp.hold_newcomers_off(listener)
+    assert not tcp.hold_newcomers_off(object())
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no unix sockets")
+def test_newcomers_are_not_held_off_from_unix_sockets() -> None:
+    with socket.socket(socket.AF_UNIX) as listener:
+        assert not tcp.hold_newcomers_off(listener)

@@ -10,7 +10,9 @@ Row 9: imports all modules of the lower rows.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 from waitress import (
@@ -29,6 +31,8 @@ from waitress import (
     wasyncore,
 )
 from waitress.server import create_server
+from waitress.shutdown import Shutdown
+from waitress.signals import signals_stop
 
 __all__ = [
     "adjustments",
@@ -52,8 +56,11 @@ __all__ = [
 ]
 
 
-def serve(app: Any, **kw: Any) -> None:
+def serve(app: Any, **kw: Any) -> int | None:
     """Serve a WSGI application until the server is stopped, by Ctrl-C for example.
+
+    In the main thread SIGTERM, where it has no other handler, stops the server in order,
+    too, unless ``handle_signals`` is off. Where systemd asks for it, it is told.
 
     Args:
         app: the application.
@@ -62,6 +69,10 @@ def serve(app: Any, **kw: Any) -> None:
             ``_server`` makes the server from the application and the settings, instead of
             :func:`create_server`; ``_profile`` runs under the profiler and prints its
             statistics at the end.
+
+    Returns:
+        ``None``; 3 when requests had to be cut at the end. ``sys.exit(serve(app))`` makes
+        that the status of the process.
 
     Raises:
         ValueError: a setting is not allowed; TypeError: it is of an impossible kind.
@@ -77,10 +88,34 @@ def serve(app: Any, **kw: Any) -> None:
     made = make_server(app, **kw)
     if not quiet:
         made.print_listen("Serving on http://{}:{}")
+    # Whoever makes servers need not make ones of ours.
+    lifecycle = getattr(made, "lifecycle", None)
+    if isinstance(lifecycle, Shutdown):
+        _notify_systemd(lifecycle)
+        takes_signals = getattr(made.adj, "handle_signals", True)
+        with signals_stop(lifecycle) if takes_signals else nullcontext():
+            _run(made, profiled)
+        return lifecycle.exit_status or None
+    _run(made, profiled)
+    return None
+
+
+def _run(made: Any, profiled: bool) -> None:
     if profiled:
         profile("server.run()", globals(), {"server": made}, (), False)
     else:
         made.run()
+
+
+def _notify_systemd(lifecycle: Shutdown) -> None:
+    if "NOTIFY_SOCKET" in os.environ:
+        # Few processes are systemd's; the others need not carry it in memory.
+        from waitress.sd_notify import notifier_from
+
+        notifier = notifier_from(os.environ, lifecycle.event_loop)
+        if notifier is not None:
+            notifier.start()
+            lifecycle.listening.append(notifier.phase_changed)
 
 
 def serve_paste(app: Any, global_conf: Any, **kw: Any) -> int:
@@ -90,9 +125,11 @@ def serve_paste(app: Any, global_conf: Any, **kw: Any) -> int:
         app: the application.
         global_conf: the defaults of the whole configuration file; not used.
         kw: settings, as text; see :func:`serve`.
+
+    Returns:
+        0; 3 when requests had to be cut at the end.
     """
-    serve(app, **kw)
-    return 0
+    return serve(app, **kw) or 0
 
 
 def profile(
@@ -113,7 +150,6 @@ def profile(
         callers: print who calls whom, instead of how long each takes.
     """
     # Few serve under the profiler; the others need not carry it in memory.
-    import os
     import profile as profiler
     import pstats
     import tempfile

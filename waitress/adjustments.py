@@ -671,6 +671,27 @@ SETTINGS: tuple[Setting, ...] = (
         "still arriving, so that the client gets to read the answer.",
         zero="close at once",
     ),
+    _time(
+        "graceful_timeout",
+        25,
+        "How long a server that was told to stop goes on for the requests that it has received; "
+        "what has not ended by then is cut. It counts from the order to stop, drain_delay "
+        "included.",
+        zero="cut at once",
+    ),
+    _time(
+        "drain_delay",
+        0,
+        "How long a server that was told to stop still accepts connections, while its responses "
+        "ask the clients to leave: as long as a load balancer takes to notice.",
+        zero="stop accepting at once",
+    ),
+    _flag(
+        "handle_signals",
+        True,
+        "Stop in order on SIGTERM, Ctrl-C and, on Windows, Ctrl-Break, where the program has no "
+        "handlers of its own for them.",
+    ),
     _count(
         "channel_request_lookahead",
         0,
@@ -883,6 +904,9 @@ class Adjustments:
     body_min_rate: int | float
     send_timeout: int | float
     linger_timeout: int | float
+    graceful_timeout: int | float
+    drain_delay: int | float
+    handle_signals: bool
     stuck_request_seconds: int | float
     replace_stuck_threads: int
     kill_stuck_seconds: int | float

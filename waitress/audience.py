@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from waitress.recorder import Recorder
     from waitress.timeline import TimelineListener
 
-__all__ = ["Audience", "Refusals"]
+__all__ = ["Audience", "Refusals", "Watched"]
 
 
 class Audience:
@@ -127,3 +127,48 @@ class Refusals(Observer):
         sample: bytes | str = b"",
     ) -> None:
         self._server.observer.refused(reason, peer, channel_id, request_id, sample)
+
+
+class Watched:
+    """The doors for those who want to know what happens; see :mod:`waitress.observer`.
+
+    Threads: any, before and while the server runs.
+    """
+
+    #: Who watches; ``None`` for servers put together by hand, which are watched one by one.
+    audience: Audience | None = None
+
+    def subscribe(self, observer: Observer) -> None:
+        """Tell an observer of what happens from now on, on open connections too.
+
+        An exception in it is logged once, and harms nothing.
+        """
+        self._audience().subscribe(observer)
+
+    def unsubscribe(self, observer: Observer) -> None:
+        """Tell an observer no more."""
+        self._audience().unsubscribe(observer)
+
+    def subscribe_timelines(self, listener: TimelineListener) -> None:
+        """Have ``listener.timeline_ended(timeline)`` called once for each request.
+
+        In the loop's thread, when the request has ended, however it has. Timelines of
+        connections and requests that were there before lack what happened before.
+        """
+        self._audience().subscribe_timelines(listener)
+
+    def unsubscribe_timelines(self, listener: TimelineListener) -> None:
+        """Tell a listener of timelines no more."""
+        self._audience().unsubscribe_timelines(listener)
+
+    def log_events(self) -> None:
+        """Have the logger ``waitress.events`` tell what happens from now on.
+
+        Done by itself where that logger is enabled for DEBUG when the server starts.
+        """
+        self._audience().log_events()
+
+    def _audience(self) -> Audience:
+        if self.audience is None:
+            raise RuntimeError("subscribe to the servers that this one was made of")
+        return self.audience

@@ -787,6 +787,8 @@ class HTTPChannel(wasyncore.dispatcher):
         ended_by_us = self.request_queue.is_ended and not self._input_ended
         if (self._lingers or ended_by_us) and not self._peer_closed:
             return True
+        if self._outlives_server():
+            return True
         try:
             return bool(self.socket.recv(1))
         except (OSError, AttributeError):
@@ -852,6 +854,8 @@ class HTTPChannel(wasyncore.dispatcher):
         self._move_to(_CLOSED, "closed")
         self.event_loop.deadlines.forget(self)
         self.clients.channels.discard(self)
+        if self.clients.watcher is not None:
+            self.clients.watcher.channel_ended()
         self.clients.uncount(self._client_group)
         self.connected = False
         try:
@@ -917,6 +921,8 @@ class HTTPChannel(wasyncore.dispatcher):
         self.phase = phase
         self._phase_since = self._progress_at = self.event_loop.now
         self._phase_bytes = 0
+        if phase is _IDLE and self.clients.watcher is not None:
+            self.clients.watcher.channel_rests(self)
 
     def _current_phase(self) -> Phase:
         if self.state is _LINGERING:
@@ -997,8 +1003,18 @@ class HTTPChannel(wasyncore.dispatcher):
             self.close_if_idle()
         elif phase is _PROXY_HEADER:
             self._refuse_proxy_header("proxy-protocol-timeout")
+        elif self._outlives_server() and self._has_progressed():
+            self._enter(_LINGER)
+            self._update_deadline()
         else:
             self._close_now()
+
+    def _outlives_server(self) -> bool:
+        """Say whether the kernel has bytes to send when the process may have ended.
+
+        Its network may end with the process, in a container.
+        """
+        return self.clients.watcher is not None and bool(tcp.unacknowledged_bytes(self.socket))
 
     def _has_only_empty_lines(self) -> bool:
         return not getattr(self.request, "header_plus", b"").strip(b"\r\n")
@@ -1065,6 +1081,31 @@ class HTTPChannel(wasyncore.dispatcher):
         if self.idle_since() != inf:
             self._close_now()
         return self.state is _CLOSED
+
+    # -- loop: the end of the server (waitress.shutdown) -------------------------------
+
+    @property
+    def phase_since(self) -> float:
+        """When the wait for whom it waits for began, on the monotonic clock."""
+        return self._phase_since
+
+    def unfinished_request(self) -> Any:
+        """Return the first request that was not answered; one whose head is whole."""
+        if self.request_queue.requests:
+            return self.request_queue.requests[0]
+        return self.request if self.phase is _BODY else None
+
+    def close_if_resting(self, newcomers_since: float) -> bool:
+        """Close if no request has begun; false for one so new that it may still send it."""
+        if self.phase is not _IDLE and self.phase is not _PROXY_HEADER:
+            return True
+        if not self.outbound.sent_total and self._progress_at > newcomers_since:
+            return False
+        if self.phase is _IDLE:
+            self.close_if_idle()
+        else:
+            self._close_now()
+        return True
 
     def cut(self, reason: str) -> None:
         """Close at once, whatever is unsent."""
@@ -1135,6 +1176,9 @@ class HTTPChannel(wasyncore.dispatcher):
     def close_requested(self) -> bool:
         """Whether the server wants the connection back after the response."""
         clients = self.clients
+        if clients.watcher is not None:
+            # Not before what the client has sent ahead is answered too.
+            return self.request is None and len(self.request_queue.requests) < 2
         return len(clients.channels) > clients.limit * CROWDED_PART
 
     def reset_when_closed(self) -> None:

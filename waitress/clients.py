@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from waitress.peers import client_group
 
-__all__ = ["Client", "Clients"]
+__all__ = ["Client", "Clients", "Watcher"]
 
 #: Above this part of the connection limit, responses ask the client to leave.
 CROWDED_PART = 0.9
@@ -55,6 +55,16 @@ class Client(Protocol):
         """Close at once, whatever is unsent."""
 
 
+class Watcher(Protocol):
+    """Who is told how connections come to their end while the server does."""
+
+    def channel_rests(self, channel: Any) -> None:
+        """Take notice that a connection has nothing to do."""
+
+    def channel_ended(self) -> None:
+        """Take notice that a connection has left the set."""
+
+
 class Clients:
     """The open channels of one server.
 
@@ -75,6 +85,8 @@ class Clients:
         self.limit_per_ip = 0
         #: Peers that are not limited, since many clients come through them.
         self.unlimited: Container[str] = ()
+        #: There is one while the server comes to its end: responses ask clients to leave.
+        self.watcher: Watcher | None = None
         #: Connections of each client that is limited and has one.
         self._counts: dict[str, int] = {}
 

@@ -131,8 +131,8 @@ def run(argv: Sequence[str] = sys.argv, _serve: Callable[..., Any] = serve) -> i
 
     Returns:
         What the process is to exit with: 0 when serving, or showing something, came to
-        its end; 1 when it could not begin, which is told on standard error; what
-        ``_serve`` returned, if that is a number.
+        its end; 1 when it could not begin, which is told on standard error; 3 when requests
+        were cut at the end; what a stand-in for ``_serve`` returned, if that is a number.
     """
     # At the end, so that no file that happens to lie here hides an installed module.
     sys.path.append(os.getcwd())

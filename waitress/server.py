@@ -4,9 +4,10 @@ Owns the listeners, the trigger, and the wiring of everything else: settings, ta
 dispatcher, budget of temporary files, set of clients. :func:`create_server` is the door
 of the library; :class:`BaseWSGIServer` and its subclasses are one listener each.
 
-Row 8: imports adjustments, alerts, audience, bind_names, channel, clients, compat, observer,
-pollers, proxy_headers, peers, rejects, spool, stuck, task, trigger, utilities and wasyncore;
-access_log and access_sink when there is an access log.
+Row 8: imports adjustments, alerts, audience, bind_names, channel, clients, compat,
+embedding, observer, pollers, proxy_headers, peers, rejects, shutdown, spool, stuck, task,
+tcp, trigger, utilities and wasyncore; access_log and access_sink when there is an access
+log.
 """
 
 from __future__ import annotations
@@ -23,26 +24,27 @@ from collections.abc import Callable, Iterator, MutableMapping
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from waitress import trigger, wasyncore
+from waitress import tcp, trigger, wasyncore
 from waitress.adjustments import Adjustments, _int_marker
 from waitress.alerts import Alert, watch_queue, watch_spool
-from waitress.audience import Audience, Refusals
+from waitress.audience import Audience, Refusals, Watched
 from waitress.bind_names import Inherited, address_text, open_inherited, unix_address_text
 from waitress.channel import HTTPChannel
 from waitress.clients import Clients
 from waitress.compat import IPPROTO_IPV6, IPV6_V6ONLY
+from waitress.embedding import Embeddable
 from waitress.observer import Observer
 from waitress.peers import TrustedPeers
 from waitress.pollers import descriptor_limit
 from waitress.proxy_headers import proxy_headers_middleware
 from waitress.rejects import Rejects
+from waitress.shutdown import Shutdown
 from waitress.spool import SpoolBudget, default_spool_limit
 from waitress.task import ThreadedTaskDispatcher
 from waitress.utilities import cleanup_unix_socket
 
 if TYPE_CHECKING:
     from waitress.access_log import AccessLog
-    from waitress.timeline import TimelineListener
 
 try:
     import resource
@@ -142,6 +144,8 @@ def create_server(
             server.clients = servers[0].clients
             server.spool = servers[0].spool
             server.rejects.counts = servers[0].rejects.counts
+            server.lifecycle = servers[0].lifecycle
+            server.lifecycle.listeners.append(server)
             servers[0]._audience().take_in(server)
         stuck = _watch_requests(servers, adj)
         if _dispatcher is None:
@@ -212,52 +216,7 @@ def _start_threads(dispatcher: Any, count: int, addresses: list[str]) -> None:
         ) from error
 
 
-class _Watched:
-    """The doors for those who want to know what happens; see :mod:`waitress.observer`.
-
-    Threads: any, before and while the server runs.
-    """
-
-    #: Who watches; ``None`` for servers put together by hand, which are watched one by one.
-    audience: Audience | None = None
-
-    def subscribe(self, observer: Observer) -> None:
-        """Tell an observer of what happens from now on, on open connections too.
-
-        An exception in it is logged once, and harms nothing.
-        """
-        self._audience().subscribe(observer)
-
-    def unsubscribe(self, observer: Observer) -> None:
-        """Tell an observer no more."""
-        self._audience().unsubscribe(observer)
-
-    def subscribe_timelines(self, listener: TimelineListener) -> None:
-        """Have ``listener.timeline_ended(timeline)`` called once for each request.
-
-        In the loop's thread, when the request has ended, however it has. Timelines of
-        connections and requests that were there before lack what happened before.
-        """
-        self._audience().subscribe_timelines(listener)
-
-    def unsubscribe_timelines(self, listener: TimelineListener) -> None:
-        """Tell a listener of timelines no more."""
-        self._audience().unsubscribe_timelines(listener)
-
-    def log_events(self) -> None:
-        """Have the logger ``waitress.events`` tell what happens from now on.
-
-        Done by itself where that logger is enabled for DEBUG when the server starts.
-        """
-        self._audience().log_events()
-
-    def _audience(self) -> Audience:
-        if self.audience is None:
-            raise RuntimeError("subscribe to the servers that this one was made of")
-        return self.audience
-
-
-class MultiSocketServer(_Watched):
+class MultiSocketServer(Watched, Embeddable):
     """Several listeners in one map, run and closed together."""
 
     asyncore = wasyncore
@@ -277,6 +236,13 @@ class MultiSocketServer(_Watched):
         self.effective_listen = effective_listen
         self.task_dispatcher = dispatcher
         self.log_info = log_info
+        if map is None:
+            map = {}
+        #: That of the listeners; one without any where there are none.
+        self.lifecycle = next(
+            (each.lifecycle for each in map.values() if isinstance(each, BaseWSGIServer)),
+            Shutdown(wasyncore.event_loop_of(map), Clients()),
+        )
 
     def print_listen(self, format_str: str) -> None:
         """Log one line for each address; the format's fields are host and port."""
@@ -288,15 +254,18 @@ class MultiSocketServer(_Watched):
         """Serve until the map is empty, or until Ctrl-C or ``SystemExit``, then close."""
         if self.audience is not None:
             self.audience.log_events_if_wanted()
-        try:
-            self.asyncore.loop(
-                timeout=self.adj.asyncore_loop_timeout,
-                map=self.map,
-                use_poll=self.adj.asyncore_use_poll,
-            )
-        except (SystemExit, KeyboardInterrupt):
-            _close_channels(self.map)
-            self.close()
+        self.lifecycle.run(self._loop, self._end_at_once)
+
+    def _loop(self) -> None:
+        self.asyncore.loop(
+            timeout=self.adj.asyncore_loop_timeout,
+            map=self.map,
+            use_poll=self.adj.asyncore_use_poll,
+        )
+
+    def _end_at_once(self) -> None:
+        _close_channels(self.map)
+        self.close()
 
     def is_live(self) -> bool:
         """Say whether the server can be expected to serve (any thread).
@@ -311,11 +280,11 @@ class MultiSocketServer(_Watched):
         wasyncore.close_all(self.map)
 
 
-class BaseWSGIServer(_Watched, wasyncore.dispatcher):
+class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
     """One listening socket, and the upkeep of the connections that it accepted.
 
-    Threads: loop, but for ``add_task`` and ``pull_trigger`` (any), and ``close`` and
-    ``handle_close``, which users call from any thread to end the server.
+    Threads: loop, but for ``add_task``, ``pull_trigger`` and ``shutdown`` (any), and
+    ``close`` and ``handle_close``, which users call from any thread to end the server.
     """
 
     channel_class = HTTPChannel
@@ -407,6 +376,7 @@ class BaseWSGIServer(_Watched, wasyncore.dispatcher):
             self.audience.record(fills_environ=True)
         if getattr(adj, "on_event", None) is not None:
             self.audience.subscribe_events(adj.on_event)
+        self.lifecycle = Shutdown(self._event_loop, self.clients, self)
         self.trigger = trigger.trigger(map)
         try:
             self._open(_sock, map, bind_socket)
@@ -689,20 +659,35 @@ class BaseWSGIServer(_Watched, wasyncore.dispatcher):
     def run(self) -> None:
         """Serve until the map is empty, or until Ctrl-C or ``SystemExit``, then close."""
         self._audience().log_events_if_wanted()
-        try:
-            self.asyncore.loop(
-                timeout=self.adj.asyncore_loop_timeout,
-                map=self._map,
-                use_poll=self.adj.asyncore_use_poll,
-            )
-        except (SystemExit, KeyboardInterrupt):
-            _close_channels(self._map)
-            self.task_dispatcher.shutdown()
-            self.close()
+        self.lifecycle.run(self._loop, self._end_at_once)
+
+    def _loop(self) -> None:
+        self.asyncore.loop(
+            timeout=self.adj.asyncore_loop_timeout,
+            map=self._map,
+            use_poll=self.adj.asyncore_use_poll,
+        )
+
+    def _end_at_once(self) -> None:
+        _close_channels(self._map)
+        self.task_dispatcher.shutdown()
+        self.close()
 
     def print_listen(self, format_str: str) -> None:
         """Log the address; the format's fields are host and port."""
         self.log_info(format_str.format(self.effective_host, self.effective_port))
+
+    def stop_accepting(self) -> None:
+        """Accept what has connected by now, and close the socket; the trigger stays."""
+        if self.accepting:
+            if self._has_own_socket:
+                tcp.hold_newcomers_off(self.socket)
+            # The connection limit is none for them: they are the last ones.
+            for _ in range(self.adj.backlog + 1):
+                if not self._accept_one():
+                    break
+        self._event_loop.deadlines.forget(self)
+        super().close()
 
     def close(self) -> None:
         """Close the listener and the trigger; open connections and workers stay."""
@@ -791,6 +776,11 @@ if hasattr(socket, "AF_UNIX"):
         def fix_addr(self, addr: Any) -> tuple[str, None]:
             """Return what stands for the address of a unix peer."""
             return "localhost", None
+
+        def stop_accepting(self) -> None:
+            """Remove the file first: nobody connects between the last accept and the end."""
+            self._remove_file()
+            super().stop_accepting()
 
         def close(self) -> None:
             """Close the listener and the trigger, and remove the socket file."""

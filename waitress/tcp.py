@@ -12,6 +12,8 @@ import contextlib
 import os
 import socket
 import struct
+import sys
+from array import array
 from typing import Any
 
 try:
@@ -22,7 +24,29 @@ except ImportError:  # Windows has neither.
 else:
     _unsent_request = getattr(termios, "TIOCOUTQ", None)
 
-__all__ = ["limit_unsent", "reset_on_close", "stop_sending", "unacknowledged_bytes"]
+__all__ = [
+    "hold_newcomers_off",
+    "limit_unsent",
+    "reset_on_close",
+    "stop_sending",
+    "unacknowledged_bytes",
+]
+
+#: Linux runs such a program over each packet that comes to a socket (socket(7)).
+_SO_ATTACH_FILTER = 26
+#: The program: of the flags (octet 13 of the TCP header) look at SYN and ACK; SYN alone, which
+#: asks for a new connection, is dropped (keep 0 octets), and all else is kept. Each line
+#: is code, jump if true, jump if false, and operand.
+_DROP_SYN = b"".join(
+    struct.pack("HBBI", *instruction)
+    for instruction in (
+        (0x30, 0, 0, 13),
+        (0x54, 0, 0, 0x12),
+        (0x15, 0, 1, 0x02),
+        (0x06, 0, 0, 0),
+        (0x06, 0, 0, 0xFFFFFFFF),
+    )
+)
 
 #: The two members of ``struct linger``: on, and for how long; Windows has short ones.
 _LINGER_FOR_NO_TIME = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
@@ -50,6 +74,26 @@ def limit_unsent(sock: Any) -> None:
     if option is not None:
         with contextlib.suppress(OSError, AttributeError):
             sock.setsockopt(socket.IPPROTO_TCP, option, UNSENT_LIMIT_BYTES)
+
+
+def hold_newcomers_off(sock: Any) -> bool:
+    """Let nobody connect to a listening socket any more; say whether that was possible.
+
+    Whoever connects between the last accept and the close is reset, after having sent a
+    request perhaps. Whoever is not answered at all tries again a moment later, and is
+    refused, which tells that nothing was sent.
+    """
+    if sys.platform != "linux" or type(sock) is not socket.socket:
+        return False
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    program = array("B", _DROP_SYN)
+    option = struct.pack("HP", len(program) // 8, program.buffer_info()[0])
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, option)
+    except OSError:
+        return False
+    return True
 
 
 def stop_sending(sock: Any) -> bool:

@@ -1,0 +1,55 @@
+"""The server that is restarted: ``python -m tests.restarts.backend PORT DRAIN_DELAY``."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from typing import Any
+
+from waitress import create_server, serve
+
+#: What the slow reader reads.
+LARGE = bytes(range(256)) * (4 * 1024 * 4)
+#: How long a request takes, in seconds, so that some are always in flight.
+WORK_SECONDS = 0.01
+
+_made: list[Any] = []
+
+
+def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+    """Answer what the client can check."""
+    path = environ["PATH_INFO"]
+    status = "200 OK"
+    if path == "/readyz":
+        is_ready = not _made[0].is_draining
+        body = b"ready" if is_ready else b"draining"
+        status = "200 OK" if is_ready else "503 Service Unavailable"
+    elif path == "/large":
+        body = LARGE
+    else:
+        body = answer_to(environ["REQUEST_METHOD"], path, environ["wsgi.input"].read())
+        time.sleep(WORK_SECONDS)
+    start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    return [body]
+
+
+def answer_to(method: str, path: str, body: bytes) -> bytes:
+    """Return the only right answer to a request."""
+    return f"{method} {path} {hashlib.sha256(body).hexdigest()}".encode("ascii")
+
+
+def make(app: Any, **kw: Any) -> Any:
+    """Make the server, and remember it for the application."""
+    _made.append(create_server(app, **kw))
+    return _made[0]
+
+
+def main(port: str, drain_delay: str) -> int:
+    """Serve until told to stop."""
+    settings = {"host": "127.0.0.1", "port": port, "threads": 8, "drain_delay": drain_delay}
+    return serve(application, _server=make, **settings) or 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

@@ -1,0 +1,411 @@
+"""How a server ends: in which steps, by when, and what is told of what is cut.
+
+Owns the one state machine of the end, which all listeners of a server share::
+
+    SERVING      requests are served
+    DRAIN_DELAY  nothing has changed but that responses carry ``Connection: close`` and that
+                 whoever asks is told to look for another server
+    DRAINING     nothing more is accepted; idle connections are closed; the others are
+                 served to their end
+    CLOSING      every connection has ended; the workers are on their way out
+    DONE         nothing is left in the map
+
+It moves when it is ordered to, when a connection rests or ends (:mod:`waitress.clients`
+tells), when the workers have ended, and at its one deadline. Nothing polls.
+
+Row 7: imports clients, eventloop, rejects, service and workers.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+import sys
+import threading
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
+from itertools import takewhile
+from math import inf
+from types import FrameType
+from typing import Any
+
+from waitress.clients import Clients
+from waitress.eventloop import EventLoop, ExitNow
+from waitress.rejects import escaped
+from waitress.service import serve_next
+from waitress.workers import ThreadedTaskDispatcher
+
+__all__ = ["CUT_STATUS", "INTERRUPT_SECONDS", "Phase", "Shutdown", "Stopped"]
+
+#: How long an interrupted run (Ctrl-C, ``SystemExit``) goes on for what is in flight.
+INTERRUPT_SECONDS = 5.0
+#: How long a connection that has not sent anything yet, because it is new, may take to
+#: send its first request when accepting ends: the client could not know.
+NEWCOMER_SECONDS = 1.0
+#: How long the workers are waited for when there is no time left, in seconds.
+LAST_MOMENT_SECONDS = 0.5
+#: The exit status of a process that had to cut requests.
+CUT_STATUS = 3
+
+logger = logging.getLogger("waitress.shutdown")
+
+
+class Phase(enum.Enum):
+    """Where on its way to the end a server is."""
+
+    SERVING = "serving"
+    DRAIN_DELAY = "asking clients to leave"
+    DRAINING = "serving what is left"
+    CLOSING = "ending the workers"
+    DONE = "done"
+
+
+# Whoever closes everything by hand leaves out what he likes.
+_MOVES = {
+    Phase.SERVING: {Phase.DRAIN_DELAY, Phase.DRAINING, Phase.DONE},
+    Phase.DRAIN_DELAY: {Phase.DRAINING, Phase.DONE},
+    Phase.DRAINING: {Phase.CLOSING, Phase.DONE},
+    Phase.CLOSING: {Phase.DONE},
+    Phase.DONE: set[Phase](),
+}
+
+
+class Stopped(ExitNow):
+    """Leaves the loop when all that is left in its map belongs to somebody else."""
+
+
+class Shutdown:
+    """The end of one server, of one or several listeners.
+
+    Threads: loop, but for :meth:`order` (any, and signal handlers).
+    """
+
+    #: See :mod:`waitress.eventloop` and :mod:`waitress.deadlines`.
+    deadline = inf
+    deadline_bucket: int | None = None
+    touched = False
+
+    def __init__(self, event_loop: EventLoop, clients: Clients, *listeners: Any) -> None:
+        self.event_loop = event_loop
+        #: What accepts; all of them have the settings and the workers of the first.
+        self.listeners: list[Any] = list(listeners)
+        self.clients = clients
+        self.phase = Phase.SERVING
+        #: What a process that ends with this server should exit with.
+        self.exit_status = 0
+        #: Called with every new phase.
+        self.listening: list[Callable[[Phase], None]] = []
+        #: Orders from any thread: seconds, seconds of delay, and why.
+        self._orders: deque[tuple[float | None, float | None, str]] = deque()
+        self._delay_ends_at = self._newcomers_end_at = self._ends_at = inf
+        #: Connections that came to rest since they were last looked at.
+        self._resting: list[Any] = []
+        self._workers_ended = False
+        #: Workers whose request was told of as cut.
+        self._named_threads: set[int] = set()
+        self._is_in_run = False
+
+    # -- any thread, and signal handlers -----------------------------------------------
+
+    def order(
+        self, timeout: float | None = None, delay: float | None = None, reason: str = ""
+    ) -> None:
+        """Have the server end; return at once.
+
+        A later order can only bring the end forward.
+
+        Args:
+            timeout: seconds until what has not ended by itself is cut; by default the
+                setting ``graceful_timeout``.
+            delay: seconds in which connections are still accepted; by default the setting
+                ``drain_delay``.
+            reason: for the log.
+        """
+        # Nothing here waits for anything that the interrupted thread may hold.
+        self._orders.append((timeout, delay, reason))
+        self.event_loop.touch_threadsafe(self)
+        self.event_loop.wake_threadsafe()
+
+    # -- loop: running -------------------------------------------------------------------
+
+    def run(self, loop: Callable[[], None], end_at_once: Callable[[], None]) -> None:
+        """Run a loop to its end.
+
+        An interruption lets what is in flight end; another one does not.
+
+        Args:
+            loop: returns when the map is empty.
+            end_at_once: closes what is left.
+        """
+        outer, self._is_in_run = self._is_in_run, True
+        try:
+            try:
+                loop()
+                return
+            except (SystemExit, KeyboardInterrupt) as error:
+                self.order(INTERRUPT_SECONDS, 0, type(error).__name__)
+            if self.clients.channels:
+                for channel in self.clients.channels:
+                    # What was about to be done for it may have been interrupted.
+                    self.event_loop.touch_threadsafe(channel)
+                try:
+                    loop()
+                except (SystemExit, KeyboardInterrupt):
+                    self._name_the_cut()
+            self.end_by_hand(end_at_once)
+        except Stopped:
+            pass
+        finally:
+            self._is_in_run = outer
+
+    def end_by_hand(self, end_at_once: Callable[[], None]) -> None:
+        """Close what is left, where there is no loop any more to do it in order."""
+        if self.phase is not Phase.DONE:
+            self._move_to(Phase.DONE)
+            end_at_once()
+
+    # -- loop: what moves it -------------------------------------------------------------
+
+    def handle_ready(self) -> None:
+        """Take orders, and go on after what connections and workers have done."""
+        while self._orders:
+            self._take(*self._orders.popleft())
+        self._go_on()
+
+    def handle_deadline(self, now: float) -> None:
+        """Go on because of the time."""
+        self._go_on()
+
+    def handle_error(self) -> None:
+        """Log what one of the listeners ran into, and go on: the end must come."""
+        logger.exception("Exception while shutting down")  # noqa: LOG004 - while handling it
+        self.event_loop.touch_threadsafe(self)
+
+    def channel_rests(self, channel: Any) -> None:
+        """Take notice that a connection has nothing to do (:mod:`waitress.clients`)."""
+        self._resting.append(channel)
+        self.event_loop.touch_threadsafe(self)
+
+    def channel_ended(self) -> None:
+        """Take notice that a connection has ended (:mod:`waitress.clients`)."""
+        if not self.clients.channels:
+            self.event_loop.touch_threadsafe(self)
+
+    # -- loop: the steps -----------------------------------------------------------------
+
+    def _take(self, timeout: float | None, delay: float | None, reason: str) -> None:
+        now = self.event_loop.clock()
+        if timeout is None:
+            timeout = self._setting("graceful_timeout", 25)
+        if self.phase is Phase.SERVING:
+            self._begin(now, timeout, delay, reason)
+        elif now + timeout < self._ends_at:
+            logger.info("shutdown%s: %.3g s left", _because(reason), timeout)
+            self._ends_at = now + timeout
+            self._delay_ends_at = min(
+                self._delay_ends_at, now + (timeout if delay is None else delay)
+            )
+
+    def _begin(self, now: float, timeout: float, delay: float | None, reason: str) -> None:
+        if delay is None:
+            delay = self._setting("drain_delay", 0)
+        self._ends_at = now + timeout
+        self._delay_ends_at = now + min(delay, timeout)
+        logger.info(
+            "shutdown%s: %d connection(s) open, %d request(s) unfinished, at most %.3g s",
+            _because(reason),
+            len(self.clients.channels),
+            sum(len(channel.requests) for channel in self.clients.channels),
+            timeout,
+        )
+        # From here on responses carry Connection: close.
+        self.clients.watcher = self
+        self._move_to(Phase.DRAIN_DELAY if delay > 0 else Phase.DRAINING)
+        if self.phase is Phase.DRAINING:
+            self._stop_accepting(now)
+
+    def _go_on(self) -> None:
+        now = self.event_loop.clock()
+        if self.phase is Phase.DRAIN_DELAY and now >= self._delay_ends_at:
+            self._move_to(Phase.DRAINING)
+            self._stop_accepting(now)
+        if self.phase is Phase.DRAINING:
+            self._drain(now)
+        if self.phase is Phase.CLOSING and (self._workers_ended or now >= self._ends_at):
+            self._finish()
+        self._arm()
+
+    def _arm(self) -> None:
+        next_step = {
+            Phase.DRAIN_DELAY: min(self._delay_ends_at, self._ends_at),
+            Phase.DRAINING: min(self._newcomers_end_at, self._ends_at),
+            Phase.CLOSING: self._ends_at,
+        }
+        self.event_loop.deadlines.arm(self, next_step.get(self.phase, inf))
+
+    def _stop_accepting(self, now: float) -> None:
+        self._newcomers_end_at = now + NEWCOMER_SECONDS
+        for listener in self.listeners:
+            _survive(listener.stop_accepting, "closing a listener")
+        self._resting = list(self.clients.channels)
+
+    def _drain(self, now: float) -> None:
+        resting, self._resting = self._resting, []
+        newcomers_since = now - NEWCOMER_SECONDS
+        if now >= self._newcomers_end_at:
+            newcomers_since = self._newcomers_end_at = inf
+        for channel in resting:
+            if not channel.close_if_resting(newcomers_since):
+                self._resting.append(channel)
+        if self.clients.channels and now >= self._ends_at:
+            self._cut()
+        if not self.clients.channels:
+            self._stop_workers(now)
+
+    def _cut(self) -> None:
+        _survive(self._name_the_cut, "naming what is cut")
+        for channel in list(self.clients.channels):
+            _survive(channel.close, "cutting a connection")
+            self.clients.channels.discard(channel)
+
+    def _stop_workers(self, now: float) -> None:
+        self._move_to(Phase.CLOSING)
+        if now >= self._ends_at:
+            self._ends_at = now + LAST_MOMENT_SECONDS
+        dispatcher = getattr(self._first_listener(), "task_dispatcher", None)
+        if isinstance(dispatcher, ThreadedTaskDispatcher):
+            # Waiting is not for the loop, which may be told meanwhile to hurry.
+            seconds = max(self._ends_at - now, 0)
+            threading.Thread(
+                target=self._await_workers,
+                args=(dispatcher, seconds),
+                name="waitress-shutdown",
+                daemon=True,
+            ).start()
+            return
+        if dispatcher is not None:
+            dispatcher.shutdown()
+        self._workers_ended = True
+
+    def _await_workers(self, dispatcher: ThreadedTaskDispatcher, seconds: float) -> None:
+        _survive(lambda: dispatcher.shutdown(True, seconds), "ending the workers")
+        self._workers_ended = True
+        self.event_loop.touch_threadsafe(self)
+        self.event_loop.wake_threadsafe()
+
+    def _finish(self) -> None:
+        # Whose client has left may run still.
+        _survive(self._name_running, "naming what is cut")
+        self._move_to(Phase.DONE)
+        self.event_loop.deadlines.forget(self)
+        for listener in self.listeners:
+            # Of a kind that tells nobody of its end.
+            for channel in list(listener.active_channels.values()):
+                _survive(channel.close, "cutting a connection")
+            _survive(listener.close, "closing a listener")
+        logger.info("shutdown: done%s", ", requests were cut" if self.exit_status else "")
+        if self._is_in_run and self.event_loop.map:
+            raise Stopped
+
+    def _move_to(self, phase: Phase) -> None:
+        assert phase in _MOVES[self.phase], (self.phase, phase)
+        self.phase = phase
+        for listener in self.listening:
+            listener(phase)
+
+    def _setting(self, name: str, default: float) -> float:
+        return float(getattr(getattr(self._first_listener(), "adj", None), name, default))
+
+    def _first_listener(self) -> Any:
+        """Return the first listener; a server put together by hand may have none."""
+        return self.listeners[0] if self.listeners else None
+
+    # -- what is cut is named --------------------------------------------------------------
+
+    def _name_the_cut(self) -> None:
+        running = {id(channel): thread for thread, channel in _channels_in_service()}
+        now = self.event_loop.clock()
+        for channel in self.clients.channels:
+            thread = running.get(id(channel))
+            request = channel.unfinished_request()
+            if request is not None:
+                self._name(channel, _request_line(request), now, thread)
+            elif channel.total_outbufs_len:
+                unsent = f"the last {channel.total_outbufs_len} bytes of a response"
+                self._name(channel, unsent, now, thread)
+        self._name_running()
+
+    def _name_running(self) -> None:
+        """Name what runs for clients that have left."""
+        own = self.event_loop
+        for thread, channel in _channels_in_service():
+            if thread not in self._named_threads and channel.event_loop is own:
+                self._name(channel, "a request whose client has left", own.clock(), thread)
+
+    def _name(self, channel: Any, what: str, now: float, thread: int | None) -> None:
+        self.exit_status = CUT_STATUS
+        stack = ""
+        if thread is not None:
+            self._named_threads.add(thread)
+            stack = f", in service by\n{_stack_of(thread)}"
+        logger.warning(
+            "cut by the shutdown: %s, from %s, %.3f s old%s",
+            what,
+            escaped(_peer(channel.addr)),
+            now - channel.phase_since,
+            stack,
+        )
+
+
+def _survive(step: Callable[[], Any], doing: str) -> None:
+    """Take a step that runs code of others; whatever it raises, the end must come."""
+    try:
+        step()
+    except Exception:
+        logger.exception("Exception while %s", doing)
+
+
+def _because(reason: str) -> str:
+    return f" ({reason})" if reason else ""
+
+
+def _request_line(request: Any) -> str:
+    """Return a request's first line without its query, which may hold secrets."""
+    line = getattr(request, "first_line", b"") or b""
+    words = bytes(line).split(b" ")
+    if len(words) > 1:
+        words[1] = words[1].partition(b"?")[0]
+    number = getattr(request, "request_id", 0)
+    return f'"{escaped(b" ".join(words))}" (request {number})'
+
+
+def _peer(addr: Any) -> str:
+    return ":".join(map(str, addr)) if isinstance(addr, tuple) else str(addr)
+
+
+def _channels_in_service() -> Iterator[tuple[int, Any]]:
+    """Yield each thread that serves a request, and the connection that it serves.
+
+    Found on the stacks of all threads: so serving costs nothing for being named here.
+    """
+    for thread, top in list(sys._current_frames().items()):
+        frame: FrameType | None = top
+        while frame is not None and frame.f_code is not serve_next.__code__:
+            frame = frame.f_back
+        if frame is not None:
+            yield thread, frame.f_locals["channel"]
+
+
+def _stack_of(thread: int) -> str:
+    """Return the stack of a thread, from the request's beginning on."""
+    frame = sys._current_frames().get(thread)
+    summary = traceback.StackSummary.extract(
+        takewhile(_is_below_serving, traceback.walk_stack(frame))
+    )
+    summary.reverse()
+    return "".join(summary.format()).rstrip("\n")
+
+
+def _is_below_serving(step: tuple[FrameType, int]) -> bool:
+    return step[0].f_code is not serve_next.__code__

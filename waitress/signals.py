@@ -1,0 +1,76 @@
+"""The signals that end a process, taken while a server runs in it.
+
+Row 0: imports nothing of the package.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Protocol
+
+__all__ = ["Stoppable", "signals_stop"]
+
+#: The signals that are taken where nobody else has: the handler that means so, and the
+#: seconds that are left then and in which connections are accepted still. None: as the
+#: settings say. Whoever presses keys waits for the end.
+_TAKEN: tuple[tuple[str, Any, float | None, float | None], ...] = (
+    ("SIGTERM", signal.SIG_DFL, None, None),
+    ("SIGINT", signal.default_int_handler, 5.0, 0.0),
+    ("SIGBREAK", signal.SIG_DFL, 5.0, 0.0),
+)
+
+
+class Stoppable(Protocol):
+    """What signals stop; :class:`waitress.shutdown.Shutdown` is one."""
+
+    def order(
+        self, timeout: float | None = None, delay: float | None = None, reason: str = ""
+    ) -> None:
+        """Have it end within ``timeout`` seconds."""
+
+
+@contextmanager
+def signals_stop(stoppable: Stoppable) -> Iterator[None]:
+    """Have SIGTERM and Ctrl-C, and on Windows Ctrl-Break, stop a server while this lasts.
+
+    The first of them orders the end, any further one that it comes at once. Only signals
+    that nobody has a handler for are taken, and only in the main thread, since no other
+    may. What was taken is given back at the end.
+    """
+    previous: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        take = _handlers(stoppable)
+        for name, default, timeout, delay in _TAKEN:
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is default:
+                previous[number] = signal.signal(number, take(timeout, delay))
+    ours = {number: signal.getsignal(number) for number in previous}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            # Unless the application has put its own there meanwhile.
+            if signal.getsignal(number) is ours[number]:
+                signal.signal(number, handler)
+
+
+def _handlers(stoppable: Stoppable) -> Callable[..., Callable[[int, FrameType | None], None]]:
+    came: list[int] = []
+
+    def take(timeout: float | None, delay: float | None) -> Callable[[int, FrameType | None], None]:
+        def handle(number: int, frame: FrameType | None) -> None:
+            # Between any two instructions of the loop: nothing is done here but to tell it.
+            came.append(number)
+            name = signal.Signals(number).name
+            if len(came) > 1:
+                stoppable.order(0, 0, f"{name}, again")
+            else:
+                stoppable.order(timeout, delay, name)
+
+        return handle
+
+    return take
