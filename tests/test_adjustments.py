@@ -209,6 +209,10 @@ class TestTable:
             "linger_timeout",
             "max_request_header_fields",
             "require_host",
+            "status_listen",
+            "status_public",
+            "status_hosts",
+            "health_prefix",
         ]
 
     @pytest.mark.parametrize("declared", SETTINGS, ids=lambda declared: declared.name)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import enum
 import getopt
+import ipaddress
 import os
 import pkgutil
 import socket
@@ -674,6 +675,48 @@ SETTINGS: tuple[Setting, ...] = (
         "offers is used; the setting is kept for those who have it in their configuration.",
     ),
     Setting(
+        "status_listen",
+        str_iftruthy,
+        None,
+        "HOST:PORT",
+        "Address of the status listener, which shows what the server does: a page at /, "
+        "/metrics, /status.json, /threads, /livez and /readyz. As in listen, or unix:PATH for a "
+        "Unix socket with the permissions of unix_socket_perms. Where other machines can reach "
+        "it, status_public must be set.",
+        check=Check("HOST:PORT, [IPv6]:PORT, *:PORT or unix:PATH", _anything),
+        section=Section.STANDARD,
+        default_note="none: no status listener",
+    ),
+    _flag(
+        "status_public",
+        False,
+        "Let status_listen be an address that other machines can reach. Whoever can connect to "
+        "it sees paths, addresses of clients and lines of source code.",
+        section=Section.STANDARD,
+    ),
+    Setting(
+        "status_hosts",
+        asset,
+        set(),
+        "LIST",
+        "Host names, between blanks, by which the status listener may be asked, besides IP "
+        "addresses and localhost. Other names are answered 421, so that no page of another site "
+        "can read the answers through a browser.",
+        check=Check("host names, between blanks", _anything),
+        section=Section.STANDARD,
+    ),
+    Setting(
+        "health_prefix",
+        slash_fixed_str,
+        "",
+        "PATH",
+        "Where to answer health checks on the server's own addresses: with /- there are /-/livez "
+        "and /-/readyz. They wait for no worker, and hide what the application has at these "
+        "paths.",
+        section=Section.STANDARD,
+        default_note="none: no health checks",
+    ),
+    Setting(
         "sockets",
         as_socket_list,
         [],
@@ -771,6 +814,12 @@ class Adjustments:
     asyncore_use_poll: bool
     unix_socket: str | None
     unix_socket_perms: int
+    #: After construction: the addresses of the status listener, in the form of ``listen``;
+    #: that of a Unix socket is its path.
+    status_listen: list[ListenAddress]
+    status_public: bool
+    status_hosts: set[str]
+    health_prefix: str
     sockets: list[socket.socket]
     channel_request_lookahead: int
     server_name: str
@@ -860,6 +909,7 @@ class Adjustments:
 
     def _resolve(self) -> None:
         self.listen = self._resolve_listen()
+        self.status_listen = self._resolve_status_listen(self.status_listen)
         if self.spool_dir is not None and not _can_make_files_in(self.spool_dir):
             raise ValueError(_refusal("Cannot use this directory", "spool_dir", self.spool_dir))
 
@@ -883,6 +933,30 @@ class Adjustments:
                 seen.add(key)
                 addresses.append((family_found, socktype, proto, sockaddr))
         return addresses
+
+    def _resolve_status_listen(self, item: Any) -> list[ListenAddress]:
+        if not (item and item.strip()):
+            return []
+        if item.startswith("unix:") and hasattr(socket, "AF_UNIX"):
+            return [(socket.AF_UNIX, socket.SOCK_STREAM, 0, item.removeprefix("unix:"))]
+        try:
+            if _split_address(item, _NO_PORT)[1] == _NO_PORT:
+                raise ValueError("the port is missing")
+            found = _addresses_of(item, _NO_PORT, self._family())
+        except (OSError, ValueError) as exc:
+            raise ValueError(
+                _refusal(f"Cannot listen there: {exc}", "status_listen", item)
+            ) from exc
+        if not self.status_public and not all(_is_loopback(each[4][0]) for each in found):
+            raise ValueError(
+                _refusal(
+                    "Other machines could see paths, addresses and stacks; set status_public if "
+                    "they shall, or listen on a loopback address or a Unix socket",
+                    "status_listen",
+                    item,
+                )
+            )
+        return [(family, kind, proto, address) for family, kind, proto, _, address in found]
 
     def _listen_items(self) -> tuple[str, list[Any]]:
         """Tell which option names the addresses, and the texts that name them."""
@@ -1054,6 +1128,14 @@ def _name(number: int) -> str:
 
 def _can_make_files_in(directory: str) -> bool:
     return os.path.isdir(directory) and os.access(directory, os.W_OK | os.X_OK)
+
+
+#: What stands for a port where none is given and none is right.
+_NO_PORT = -1
+
+
+def _is_loopback(host: str) -> bool:
+    return ipaddress.ip_address(host.partition("%")[0]).is_loopback
 
 
 class _ServiceNameError(ValueError):

@@ -176,6 +176,8 @@ class HTTPChannel(wasyncore.dispatcher):
     #: Set from any thread, done by the loop.
     _close_wanted = False
     _drain_wanted = False
+    #: When its next request was queued, while it had not come to rest.
+    _queued_again_at = -inf
     #: Bytes that the client was known to have acknowledged when it was last asked.
     _acknowledged_total = 0
 
@@ -884,7 +886,8 @@ class HTTPChannel(wasyncore.dispatcher):
         phase = self.phase
         if phase is _SEND:
             self._handle_send_deadline(now)
-        elif phase is _HEAD and self._has_only_empty_lines():
+            return
+        if phase is _HEAD and self._has_only_empty_lines():
             # No request has begun, and an answer would be taken for that to the next one.
             self._close_now()
         elif phase is _HEAD:
@@ -896,11 +899,13 @@ class HTTPChannel(wasyncore.dispatcher):
                 RequestTimeout("the body of the request took too long"), "body-timeout"
             )
         elif phase is _IDLE:
-            self.close_if_idle()
+            if not self.close_if_idle():
+                return
         elif phase is _PROXY_HEADER:
             self._refuse_proxy_header("proxy-protocol-timeout")
         else:
             self._close_now()
+        self.clients.count_timeout(phase.name)
 
     def _has_only_empty_lines(self) -> bool:
         return not getattr(self.request, "header_plus", b"").strip(b"\r\n")
@@ -911,6 +916,7 @@ class HTTPChannel(wasyncore.dispatcher):
         if self.outbound.worker_is_waiting:
             self.clients.relieve_spool(now, self)
         if now >= self._progress_at + self._send_timeout():
+            self.clients.count_timeout(_SEND.name)
             self.cut("its reader has stalled")
         else:
             self._update_deadline()
@@ -938,6 +944,10 @@ class HTTPChannel(wasyncore.dispatcher):
     def idle_since(self) -> float:
         """Return since when the connection has been idle; ``inf`` when it is not."""
         return self._progress_at if self.phase is _IDLE else inf
+
+    def queued_since(self) -> float:
+        """Return since when the request that waits for a worker has done so."""
+        return max(self._phase_since, self._queued_again_at)
 
     def stalled_since(self, now: float) -> float:
         """Return since when spooled bytes have waited without progress, else ``inf``."""
@@ -1068,6 +1078,7 @@ class HTTPChannel(wasyncore.dispatcher):
         """Queue behind the others, so that no pipelining client keeps a worker to itself."""
         if not self.outbound.has_room(self.adj):
             return False
+        self._queued_again_at = self.event_loop.clock()
         try:
             self.server.add_task(self)
         except Exception:

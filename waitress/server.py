@@ -4,8 +4,8 @@ Owns the listeners, the trigger, and the wiring of everything else: settings, ta
 dispatcher, budget of temporary files, set of clients. :func:`create_server` is the door
 of the library; :class:`BaseWSGIServer` and its subclasses are one listener each.
 
-Row 8: imports adjustments, channel, clients, compat, observer, pollers, proxy_headers,
-peers, rejects, spool, task, trigger, utilities and wasyncore.
+Row 8: imports adjustments, channel, clients, compat, eventloop, observer, pollers, proxy_headers,
+peers, rejects, spool, stats, status, task, trigger, utilities and wasyncore.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ import logging
 import os
 import select
 import socket
+import threading
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, MutableMapping, Sequence
 from math import inf
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from waitress import trigger, wasyncore
 from waitress.adjustments import Adjustments, _int_marker
 from waitress.channel import HTTPChannel
 from waitress.clients import Clients
 from waitress.compat import IPPROTO_IPV6, IPV6_V6ONLY
+from waitress.eventloop import snapshot
 from waitress.observer import Observer
 from waitress.peers import TrustedPeers
 from waitress.pollers import descriptor_limit
@@ -34,6 +36,9 @@ from waitress.rejects import Rejects
 from waitress.spool import SpoolBudget, default_spool_limit
 from waitress.task import ThreadedTaskDispatcher
 from waitress.utilities import cleanup_unix_socket
+
+if TYPE_CHECKING:
+    from waitress.stats import Monitor, ServerStats
 
 try:
     import resource
@@ -121,6 +126,8 @@ def create_server(
             servers.append(
                 server_class(application, map, _start, dispatcher=dispatcher, adj=adj, **options)
             )
+        if getattr(adj, "status_listen", ()):
+            servers[0].open_status_listeners(servers, _start)
         for server in servers[1:]:
             # What is limited is limited for all of them together.
             server.clients = servers[0].clients
@@ -154,7 +161,7 @@ def _listeners(adj: Adjustments, _sock: Any) -> list[tuple[type[BaseWSGIServer],
         return [(TcpWSGIServer, {"_sock": _sock, "sockinfo": info}) for info in adj.listen]
     return [
         (
-            TcpWSGIServer if sock.family in (socket.AF_INET, socket.AF_INET6) else UnixWSGIServer,
+            _class_of(sock.family),
             {
                 "_sock": sock,
                 "bind_socket": False,
@@ -190,6 +197,26 @@ class MultiSocketServer:
         for host, port in self.effective_listen or ():
             self.log_info(format_str.format(f"[{host}]" if ":" in host else host, port))
 
+    @property
+    def status_listeners(self) -> Sequence[BaseWSGIServer]:
+        """Those that show what this server does; none by default."""
+        return self._listeners(of_status=True)
+
+    def stats(self) -> ServerStats:
+        """Return figures of all listeners together; see :meth:`BaseWSGIServer.stats`."""
+        listeners = self._listeners(of_status=False)
+        if not listeners:
+            raise RuntimeError("the server is closed")
+        return listeners[0].stats()
+
+    def _listeners(self, *, of_status: bool) -> list[BaseWSGIServer]:
+        found = snapshot(self.map or {}).values()
+        return [
+            each
+            for each in found
+            if isinstance(each, BaseWSGIServer) and each.is_status_listener is of_status
+        ]
+
     def run(self) -> None:
         """Serve until the map is empty, or until Ctrl-C or ``SystemExit``, then close."""
         try:
@@ -222,6 +249,10 @@ class BaseWSGIServer(wasyncore.dispatcher):
     asyncore = wasyncore
     #: Whether newcomers are held off because the connection limit is reached.
     in_connection_overflow = False
+    #: Shows what this one does; none by default.
+    status_listeners: Sequence[BaseWSGIServer] = ()
+    #: Whether it is itself one of those.
+    is_status_listener = False
     #: See :mod:`waitress.deadlines`: until when accepting rests.
     deadline = inf
     deadline_bucket: int | None = None
@@ -295,6 +326,16 @@ class BaseWSGIServer(wasyncore.dispatcher):
         self.socket = self._fileno = None
         self._map = map
         self._event_loop = wasyncore.event_loop_of(map)
+        #: When that was, in seconds on the loop's clock.
+        self.made_at = self._event_loop.clock()
+        self._monitor_lock = threading.Lock()
+        # guarded by _monitor_lock:
+        self._monitor: Monitor | None = None
+
+        if getattr(adj, "health_prefix", ""):
+            from waitress.status import with_health
+
+            self.channel_class = with_health(self.channel_class, adj.health_prefix, self.monitor)
         self.trigger = trigger.trigger(map)
         try:
             self._open(_sock, map, bind_socket)
@@ -324,8 +365,28 @@ class BaseWSGIServer(wasyncore.dispatcher):
         if bind_socket:
             self.bind_server_socket()
 
+    def open_status_listeners(self, together: Sequence[BaseWSGIServer], start: bool) -> None:
+        """Open the listeners that the setting ``status_listen`` asks for.
+
+        Args:
+            together: this listener and those that it shares limits and workers with.
+            start: listen at once.
+
+        Raises:
+            OSError: an address cannot be bound; it is named.
+        """
+        from waitress.status import open_status_listeners
+
+        self.monitor.listeners = together
+        # First, so that they are closed with this one even when one cannot be opened.
+        opened: list[BaseWSGIServer] = []
+        self.status_listeners = opened
+        open_status_listeners(opened, self.monitor, _class_of, HTTPChannel, start)
+
     def abandon(self) -> None:
         """Undo the opening; leave nothing behind but a socket that was handed in."""
+        for listener in self.status_listeners:
+            listener.abandon()
         self.trigger.close()
         if self._has_own_socket:
             wasyncore.dispatcher.close(self)
@@ -359,6 +420,29 @@ class BaseWSGIServer(wasyncore.dispatcher):
         return addr
 
     # -- any thread ------------------------------------------------------------------
+
+    @property
+    def monitor(self) -> Monitor:
+        """What :meth:`stats` asks; made when it is first wanted."""
+        with self._monitor_lock:
+            if self._monitor is None:
+                # Few are asked; the others need not carry it in memory.
+                from waitress.stats import Monitor
+
+                self._monitor = Monitor(self)
+            return self._monitor
+
+    def stats(self) -> ServerStats:
+        """Return figures about connections, workers, queue, requests and refusals.
+
+        Those of all listeners that :func:`create_server` made together. Ended requests are
+        counted from the first call on, or from the start with the setting
+        ``status_listen``: it costs some microseconds for each of them.
+
+        Returns:
+            A frozen :class:`waitress.stats.ServerStats`, as of now.
+        """
+        return self.monitor.stats()
 
     def add_task(self, task: Any) -> None:
         """Queue a task for the workers."""
@@ -422,6 +506,8 @@ class BaseWSGIServer(wasyncore.dispatcher):
         """Begin to listen."""
         self.accepting = True
         self.socket.listen(self.adj.backlog)
+        for listener in self.status_listeners:
+            listener.accept_connections()
 
     def handle_read(self) -> None:
         """Do nothing: a listener reads nothing."""
@@ -461,6 +547,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
             addr = self.fix_addr(addr)
             has_room = not addr or self.clients.has_room_for(str(addr[0]))
             channel = self.channel_class(self, conn, addr, self.adj, map=self._map)
+            self.clients.accepted += 1
             if not has_room:
                 channel.turn_away()
         except Exception:
@@ -555,6 +642,11 @@ class BaseWSGIServer(wasyncore.dispatcher):
 
     def close(self) -> None:
         """Close the listener and the trigger; open connections and workers stay."""
+        for listener in self.status_listeners:
+            # A page that stays open must not keep the loop running.
+            for channel in tuple(listener.clients.channels):
+                channel.close()
+            listener.close()
         self._event_loop.deadlines.forget(self)
         self.trigger.close()
         super().close()
@@ -635,6 +727,10 @@ if hasattr(socket, "AF_UNIX"):
                     found = os.stat(self.adj.unix_socket)
                     if made == (found.st_dev, found.st_ino):
                         os.unlink(self.adj.unix_socket)
+
+
+def _class_of(family: int) -> type[BaseWSGIServer]:
+    return TcpWSGIServer if family in (socket.AF_INET, socket.AF_INET6) else UnixWSGIServer
 
 
 def _spool_limit(adj: Any) -> int:
