@@ -12,6 +12,7 @@ TESTING = [
     "coverage>=7.6",
     "h11>=0.14",
     "hypothesis>=6.100",
+    "prometheus_client>=0.20",
     "pytest>=8",
     "pytest-cov>=5",
     "pytest-timeout>=2.3",
@@ -49,7 +50,7 @@ setup(
     ],
     python_requires=">=3.10",
     packages=find_packages(include=["waitress", "waitress.*"]),
-    package_data={"waitress": ["py.typed"]},
+    package_data={"waitress": ["py.typed", "status_page.html"]},
     zip_safe=False,
     entry_points={
         "console_scripts": ["waitress-serve=waitress.runner:run"],

@@ -219,6 +219,10 @@ class TestTable:
             "max_request_header_fields",
             "require_host",
             "timeline_environ",
+            "status_listen",
+            "status_public",
+            "status_hosts",
+            "health_prefix",
             "on_event",
         ]
 

@@ -28,7 +28,9 @@ from waitress import wasyncore
 from waitress.adjustments import SETTINGS, Adjustments, Section, resolve_wsgi_app
 from waitress.command_options import COMMAND_OPTIONS
 from waitress.config import load
+from waitress.prometheus import METRICS
 from waitress.runner import HELP
+from waitress.stats import CONNECTION_STATES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -91,6 +93,31 @@ def test_the_page_of_arguments_is_what_the_table_says() -> None:
     current = runpy.run_path(str(DOCS / "write_arguments.py"))["current"]
     page = (DOCS / "arguments.rst").read_text(encoding="utf-8")
     assert page == current(page), "run: python docs/write_arguments.py"
+
+
+def test_the_table_of_metrics_is_what_the_package_has() -> None:
+    current = runpy.run_path(str(DOCS / "write_metrics.py"))["current"]
+    page = (DOCS / "observability_status.rst").read_text(encoding="utf-8")
+    assert page == current(page), "run: python docs/write_metrics.py"
+
+
+def test_alerts_ask_for_metrics_that_there_are() -> None:
+    (rules,) = [
+        block.text for block in BLOCKS if block.language == "yaml" and "alert:" in block.text
+    ]
+    asked = set(re.findall(r"\bwaitress_\w+", rules))
+    names = {metric.name for metric in METRICS}
+    histograms = {f"{metric.name}_bucket" for metric in METRICS if metric.kind == "histogram"}
+    assert len(asked) > 6
+    assert asked <= names | histograms
+
+
+def test_the_page_on_status_names_every_path_and_state() -> None:
+    page = (DOCS / "observability_status.rst").read_text(encoding="utf-8")
+    for word in ("/livez", "/readyz", "/metrics", "/status.json", "/threads"):
+        assert f"``{word}``\n" in page
+    for word in CONNECTION_STATES.values():
+        assert f"``{word}``" in page
 
 
 def test_the_help_shows_every_option() -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import enum
 import getopt
+import ipaddress
 import os
 import pkgutil
 import socket
@@ -789,6 +790,48 @@ SETTINGS: tuple[Setting, ...] = (
         "offers is used; the setting is kept for those who have it in their configuration.",
     ),
     Setting(
+        "status_listen",
+        str_iftruthy,
+        None,
+        "HOST:PORT",
+        "Address of the status listener, which shows what the server does: a page at /, "
+        "/metrics, /status.json, /threads, /livez and /readyz. As in listen, or unix:PATH for a "
+        "Unix socket with the permissions of unix_socket_perms. Where other machines can reach "
+        "it, status_public must be set.",
+        check=Check("HOST:PORT, [IPv6]:PORT, *:PORT or unix:PATH", _anything),
+        section=Section.STANDARD,
+        default_note="none: no status listener",
+    ),
+    _flag(
+        "status_public",
+        False,
+        "Let status_listen be an address that other machines can reach. Whoever can connect to "
+        "it sees paths, addresses of clients and lines of source code.",
+        section=Section.STANDARD,
+    ),
+    Setting(
+        "status_hosts",
+        asset,
+        set(),
+        "LIST",
+        "Host names, between blanks, by which the status listener may be asked, besides IP "
+        "addresses and localhost. Other names are answered 421, so that no page of another site "
+        "can read the answers through a browser.",
+        check=Check("host names, between blanks", _anything),
+        section=Section.STANDARD,
+    ),
+    Setting(
+        "health_prefix",
+        slash_fixed_str,
+        "",
+        "PATH",
+        "Where to answer health checks on the server's own addresses: with /- there are /-/livez "
+        "and /-/readyz. They wait for no worker, and hide what the application has at these "
+        "paths.",
+        section=Section.STANDARD,
+        default_note="none: no health checks",
+    ),
+    Setting(
         "sockets",
         as_socket_list,
         [],
@@ -923,6 +966,12 @@ class Adjustments:
     asyncore_use_poll: bool
     unix_socket: str | None
     unix_socket_perms: int
+    #: After construction: the addresses of the status listener, in the form of ``listen``;
+    #: that of a Unix socket is its path.
+    status_listen: list[ListenAddress]
+    status_public: bool
+    status_hosts: set[str]
+    health_prefix: str
     sockets: list[socket.socket]
     on_event: Callable[[Any], object] | None
     channel_request_lookahead: int
@@ -1021,6 +1070,7 @@ class Adjustments:
 
     def _resolve(self) -> None:
         self.listen = self._resolve_listen()
+        self.status_listen = self._resolve_status_listen(self.status_listen)
         if self.spool_dir is not None and not _can_make_files_in(self.spool_dir):
             raise ValueError(_refusal("Cannot use this directory", "spool_dir", self.spool_dir))
 
@@ -1045,6 +1095,31 @@ class Adjustments:
                 seen.add(key)
                 addresses.append(address)
         return addresses
+
+    def _resolve_status_listen(self, item: Any) -> list[ListenAddress]:
+        if not (item and item.strip()):
+            return []
+        try:
+            if ":" not in item.rpartition("]")[2]:
+                raise ValueError("the port is missing")
+            found = bind_names.resolve(item, 0, self._family(), WIN)
+            if any(isinstance(each[3], Inherited) for each in found):
+                raise ValueError("inherited descriptors are for listen")
+        except (OSError, ValueError) as exc:
+            raise ValueError(
+                _refusal(f"Cannot listen there: {exc}", "status_listen", item)
+            ) from exc
+        is_private = (isinstance(each[3], str) or _is_loopback(each[3][0]) for each in found)
+        if not self.status_public and not all(is_private):
+            raise ValueError(
+                _refusal(
+                    "Other machines could see paths, addresses and stacks; set status_public if "
+                    "they shall, or listen on a loopback address or a Unix socket",
+                    "status_listen",
+                    item,
+                )
+            )
+        return found
 
     def _listen_items(self) -> tuple[str, list[Any]]:
         """Tell which option names the addresses, and the texts that name them."""
@@ -1260,6 +1335,10 @@ def _sameness(address: ListenAddress) -> Any:
     # The same address may be found again with the name of an interface. A port that the
     # system picks is another one each time.
     return (str(bound[0]).split("%", 1)[0], bound[1]) if bound[1] else object()
+
+
+def _is_loopback(host: str) -> bool:
+    return ipaddress.ip_address(host.partition("%")[0]).is_loopback
 
 
 def _unresolved(option: str, item: str, exc: Exception) -> str:

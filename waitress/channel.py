@@ -190,6 +190,8 @@ class HTTPChannel(wasyncore.dispatcher):
 
     #: The timelines of the requests that have not ended, while somebody wants them.
     timelines: Sequence[Any] = ()
+    #: When its next request was queued, while it had not come to rest.
+    _queued_again_at = -inf
 
     #: See :mod:`waitress.eventloop`.
     interest_is_state = True
@@ -988,7 +990,8 @@ class HTTPChannel(wasyncore.dispatcher):
         phase = self.phase
         if phase is _SEND:
             self._handle_send_deadline(now)
-        elif phase is _HEAD and self._has_only_empty_lines():
+            return
+        if phase is _HEAD and self._has_only_empty_lines():
             # No request has begun, and an answer would be taken for that to the next one.
             self._close_now()
         elif phase is _HEAD:
@@ -1000,7 +1003,8 @@ class HTTPChannel(wasyncore.dispatcher):
                 RequestTimeout("the body of the request took too long"), "body-timeout"
             )
         elif phase is _IDLE:
-            self.close_if_idle()
+            if not self.close_if_idle():
+                return
         elif phase is _PROXY_HEADER:
             self._refuse_proxy_header("proxy-protocol-timeout")
         elif self._outlives_server() and self._has_progressed():
@@ -1008,6 +1012,7 @@ class HTTPChannel(wasyncore.dispatcher):
             self._update_deadline()
         else:
             self._close_now()
+        self.clients.count_timeout(phase.name)
 
     def _outlives_server(self) -> bool:
         """Say whether the kernel has bytes to send when the process may have ended.
@@ -1026,6 +1031,7 @@ class HTTPChannel(wasyncore.dispatcher):
             self.clients.relieve_spool(now, self)
         if now >= self._progress_at + self._send_timeout():
             self.ended_by = "C"
+            self.clients.count_timeout(_SEND.name)
             self.cut("its reader has stalled")
         else:
             self._update_deadline()
@@ -1050,10 +1056,18 @@ class HTTPChannel(wasyncore.dispatcher):
         """Return since when the client could have seen the end; ``inf`` before."""
         return self._phase_since if self.state is _LINGERING else inf
 
+    def doing(self) -> Phase:
+        """Return the phase as others are to see it: idle only if nothing is being served."""
+        phase = self.phase
+        return _OURS if phase is _IDLE and self.request_queue.requests else phase
+
     def idle_since(self) -> float:
         """Return since when the connection has been idle; ``inf`` when it is not."""
-        is_idle = self.phase is _IDLE and not self.request_queue.requests
-        return self._progress_at if is_idle else inf
+        return self._progress_at if self.doing() is _IDLE else inf
+
+    def queued_since(self) -> float:
+        """Return since when the request that waits for a worker has done so."""
+        return max(self._progress_at, self._queued_again_at)
 
     def stalled_since(self, now: float) -> float:
         """Return since when spooled bytes have waited without progress, else ``inf``."""
@@ -1214,6 +1228,7 @@ class HTTPChannel(wasyncore.dispatcher):
         """Queue behind the others, so that no pipelining client keeps a worker to itself."""
         if not self.outbound.has_room(self.adj):
             return False
+        self._queued_again_at = self.event_loop.clock()
         try:
             self.server.add_task(self)
         except Exception:

@@ -89,6 +89,20 @@ class Clients:
         self.watcher: Watcher | None = None
         #: Connections of each client that is limited and has one.
         self._counts: dict[str, int] = {}
+        # For the statistics; what is rare is counted where it happens.
+        #: Connections that were accepted.
+        self.accepted = 0
+        #: Those whose client took too long, by the name of the phase.
+        self.timeouts: dict[str, int] = {}
+        #: Those that had to make room, by what they were doing or held.
+        self.evictions: dict[str, int] = {}
+
+    def count_timeout(self, phase: str) -> None:
+        """Count a connection whose client took too long."""
+        self.timeouts[phase] = self.timeouts.get(phase, 0) + 1
+
+    def _count_eviction(self, kind: str) -> None:
+        self.evictions[kind] = self.evictions.get(kind, 0) + 1
 
     @property
     def is_full(self) -> bool:
@@ -132,6 +146,7 @@ class Clients:
         more time than any other to read its answer.
         """
         if len(self.lingering) >= LINGERING_LIMIT:
+            self._count_eviction("lingering")
             next(iter(self.lingering)).close()
         self.lingering[channel] = None
 
@@ -144,10 +159,12 @@ class Clients:
         """
         channel, since = self._oldest(lambda client: client.lingering_since())
         if now - since >= IDLE_SECONDS:
+            self._count_eviction("lingering")
             channel.close()
             return True
         channel, since = self._oldest(lambda client: client.head_pending_since())
         if now - since > head_age_limit:
+            self._count_eviction("head")
             channel.give_up_head()
             return True
         for since, channel in sorted(
@@ -156,6 +173,7 @@ class Clients:
             if now - since < IDLE_SECONDS:
                 break
             if channel.close_if_idle():
+                self._count_eviction("idle")
                 return True
         return False
 
@@ -170,6 +188,7 @@ class Clients:
         )
         if now - since < STALLED_SECONDS:
             return False
+        self._count_eviction("spool")
         channel.cut("the spool is full and this reader has stalled longest")
         return True
 

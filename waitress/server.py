@@ -5,9 +5,9 @@ dispatcher, budget of temporary files, set of clients. :func:`create_server` is 
 of the library; :class:`BaseWSGIServer` and its subclasses are one listener each.
 
 Row 8: imports adjustments, alerts, audience, bind_names, channel, clients, compat,
-embedding, observer, pollers, proxy_headers, peers, rejects, shutdown, spool, stuck, task,
-tcp, trigger, utilities and wasyncore; access_log and access_sink when there is an access
-log.
+embedding, eventloop, observer, pollers, proxy_headers, peers, rejects, shutdown, spool,
+tcp, trigger, utilities and wasyncore; access_log, access_sink, stats, status and stuck
+where they are wanted.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import os
 import select
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from waitress.channel import HTTPChannel
 from waitress.clients import Clients
 from waitress.compat import IPPROTO_IPV6, IPV6_V6ONLY
 from waitress.embedding import Embeddable
+from waitress.eventloop import snapshot
 from waitress.observer import Observer
 from waitress.peers import TrustedPeers
 from waitress.pollers import descriptor_limit
@@ -45,6 +47,7 @@ from waitress.utilities import cleanup_unix_socket
 
 if TYPE_CHECKING:
     from waitress.access_log import AccessLog
+    from waitress.stats import Monitor, ServerStats
 
 try:
     import resource
@@ -139,6 +142,8 @@ def create_server(
             servers.append(
                 server_class(application, map, _start, dispatcher=dispatcher, adj=adj, **options)
             )
+        if getattr(adj, "status_listen", ()):
+            servers[0].open_status_listeners(servers, _start)
         for server in servers[1:]:
             # What is limited is limited for all of them together.
             server.clients = servers[0].clients
@@ -250,6 +255,26 @@ class MultiSocketServer(Watched, Embeddable):
         for host, port in self.effective_listen or ():
             self.log_info(format_str.format(f"[{host}]" if ":" in host else host, port))
 
+    @property
+    def status_listeners(self) -> Sequence[BaseWSGIServer]:
+        """Those that show what this server does; none by default."""
+        return self._listeners(of_status=True)
+
+    def stats(self) -> ServerStats:
+        """Return figures of all listeners together; see :meth:`BaseWSGIServer.stats`."""
+        listeners = self._listeners(of_status=False)
+        if not listeners:
+            raise RuntimeError("the server is closed")
+        return listeners[0].stats()
+
+    def _listeners(self, *, of_status: bool) -> list[BaseWSGIServer]:
+        found = snapshot(self.map or {}).values()
+        return [
+            each
+            for each in found
+            if isinstance(each, BaseWSGIServer) and each.is_status_listener is of_status
+        ]
+
     def run(self) -> None:
         """Serve until the map is empty, or until Ctrl-C or ``SystemExit``, then close."""
         if self.audience is not None:
@@ -296,6 +321,10 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
     in_connection_overflow = False
     #: Finds requests that run for too long; ``None`` where nobody wants them found.
     stuck: Any = None
+    #: Shows what this one does; none by default.
+    status_listeners: Sequence[BaseWSGIServer] = ()
+    #: Whether it is itself one of those.
+    is_status_listener = False
     #: See :mod:`waitress.deadlines`: until when accepting rests.
     deadline = inf
     deadline_bucket: int | None = None
@@ -377,6 +406,16 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
         if getattr(adj, "on_event", None) is not None:
             self.audience.subscribe_events(adj.on_event)
         self.lifecycle = Shutdown(self._event_loop, self.clients, self)
+        #: When that was, in seconds on the loop's clock.
+        self.made_at = self._event_loop.clock()
+        self._monitor_lock = threading.Lock()
+        # guarded by _monitor_lock:
+        self._monitor: Monitor | None = None
+
+        if getattr(adj, "health_prefix", ""):
+            from waitress.status import with_health
+
+            self.channel_class = with_health(self.channel_class, adj.health_prefix, self.monitor)
         self.trigger = trigger.trigger(map)
         try:
             self._open(_sock, map, bind_socket)
@@ -441,9 +480,29 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
         if bind_socket:
             self.bind_server_socket()
 
+    def open_status_listeners(self, together: Sequence[BaseWSGIServer], start: bool) -> None:
+        """Open the listeners that the setting ``status_listen`` asks for.
+
+        Args:
+            together: this listener and those that it shares limits and workers with.
+            start: listen at once.
+
+        Raises:
+            OSError: an address cannot be bound; it is named.
+        """
+        from waitress.status import open_status_listeners
+
+        self.monitor.listeners = together
+        # First, so that they are closed with this one even when one cannot be opened.
+        opened: list[BaseWSGIServer] = []
+        self.status_listeners = opened
+        open_status_listeners(opened, self.monitor, _class_for, HTTPChannel, start)
+
     def abandon(self) -> None:
         """Undo the opening; leave nothing behind but a socket that was handed in."""
         self._close_access_log()
+        for listener in self.status_listeners:
+            listener.abandon()
         self.trigger.close()
         if self._has_own_socket:
             wasyncore.dispatcher.close(self)
@@ -480,6 +539,29 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
         False when so many requests are stuck that no thread can be added for another.
         """
         return self.stuck is None or self.stuck.is_live()
+
+    @property
+    def monitor(self) -> Monitor:
+        """What :meth:`stats` asks; made when it is first wanted."""
+        with self._monitor_lock:
+            if self._monitor is None:
+                # Few are asked; the others need not carry it in memory.
+                from waitress.stats import Monitor
+
+                self._monitor = Monitor(self)
+            return self._monitor
+
+    def stats(self) -> ServerStats:
+        """Return figures about connections, workers, queue, requests and refusals.
+
+        Those of all listeners that :func:`create_server` made together. Ended requests are
+        counted from the first call on, or from the start with the setting
+        ``status_listen``: it costs some microseconds for each of them.
+
+        Returns:
+            A frozen :class:`waitress.stats.ServerStats`, as of now.
+        """
+        return self.monitor.stats()
 
     def add_task(self, task: Any) -> None:
         """Queue a task for the workers."""
@@ -540,6 +622,8 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
         """Begin to listen."""
         self.accepting = True
         self.socket.listen(self.adj.backlog)
+        for listener in self.status_listeners:
+            listener.accept_connections()
 
     def handle_read(self) -> None:
         """Do nothing: a listener reads nothing."""
@@ -579,6 +663,7 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
             addr = self.fix_addr(addr)
             has_room = not addr or self.clients.has_room_for(str(addr[0]))
             channel = self.channel_class(self, conn, addr, self.adj, map=self._map)
+            self.clients.accepted += 1
             if not has_room:
                 channel.turn_away()
         except Exception:
@@ -691,6 +776,11 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
 
     def close(self) -> None:
         """Close the listener and the trigger; open connections and workers stay."""
+        for listener in self.status_listeners:
+            # A page that stays open must not keep the loop running.
+            for channel in tuple(listener.clients.channels):
+                channel.close()
+            listener.close()
         self._event_loop.deadlines.forget(self)
         self._forget_alerts()
         self.trigger.close()

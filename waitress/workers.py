@@ -69,6 +69,8 @@ class ThreadedTaskDispatcher:
         self.lock = threading.Lock()
         # guarded by lock:
         self.threads: set[int] = set()
+        #: The identities of those that run, by their number.
+        self.thread_idents: dict[int, int] = {}
         self.queue: deque[Task] = deque()
         self._idle: list[threading.Lock] = []
         #: Whether a worker was woken that has not come to the queue yet.
@@ -91,6 +93,8 @@ class ThreadedTaskDispatcher:
         """
         token = threading.Lock()
         token.acquire()
+        with self.lock:
+            self.thread_idents[thread_no] = threading.get_ident()
         while True:
             task = self._next_task(thread_no, token)
             if task is None:
@@ -143,6 +147,7 @@ class ThreadedTaskDispatcher:
         self.active_count -= 1
         self.stop_count -= 1
         self.threads.discard(thread_no)
+        self.thread_idents.pop(thread_no, None)
         self.thread_exit_cv.notify_all()
         if self.queue and self._idle:
             # It was woken for a task, perhaps, and stops instead.
