@@ -494,6 +494,7 @@ def test_addresses_that_others_reach_need_leave(value: str) -> None:
     [
         ("127.0.0.1", "the port is missing"),
         ("[::1]", "the port is missing"),
+        ("fd://3", "inherited descriptors are for listen"),
         (":9000", "the host is empty"),
         ("127.0.0.1:99999", "the port is larger than 65535"),
         ("127.0.0.1:http no", "Cannot listen there"),

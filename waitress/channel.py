@@ -742,8 +742,6 @@ class HTTPChannel(wasyncore.dispatcher):
             return None
 
     def _send_parts(self, parts: Sequence[bytes | memoryview]) -> int:
-        if not parts:  # Closed from outside meanwhile.
-            return 0
         if not self._sends_plainly():
             # Whoever overrides send(), or wraps the socket, sees bytes.
             return self.send(b"".join(parts))

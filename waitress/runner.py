@@ -38,6 +38,7 @@ from waitress.adjustments import (
 from waitress.command_options import COMMAND_OPTIONS, Group
 from waitress.compat import WIN
 from waitress.config import VARIABLE, Config, load, printed, refusal
+from waitress.dump import dump_on_signal
 from waitress.log_options import configure_from, level_number
 from waitress.pid_file import PidFile
 from waitress.rejects import reject_logger
@@ -315,10 +316,7 @@ def _make_server(at_end: contextlib.ExitStack, config: Config, app: Any, **kw: A
             made.close()
             raise
         at_end.callback(pid_file.remove)
-    if hasattr(signal, "SIGUSR1"):
-        from waitress.dump import dump_on_signal
-
-        at_end.callback(dump_on_signal(made, made.adj.recent_requests))
+    at_end.callback(dump_on_signal(made, made.adj.recent_requests))
     if "log_config" in config.command:
         made.print_listen("Serving on http://{}:{}")
     return made
