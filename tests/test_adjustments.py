@@ -219,6 +219,7 @@ class TestTable:
             "max_request_header_fields",
             "require_host",
             "timeline_environ",
+            "switch_interval",
             "status_listen",
             "status_public",
             "status_hosts",

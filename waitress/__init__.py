@@ -33,6 +33,7 @@ from waitress import (
 from waitress.server import create_server
 from waitress.shutdown import Shutdown
 from waitress.signals import signals_stop
+from waitress.switching import switching_within
 
 __all__ = [
     "adjustments",
@@ -93,7 +94,10 @@ def serve(app: Any, **kw: Any) -> int | None:
     if isinstance(lifecycle, Shutdown):
         _notify_systemd(lifecycle)
         takes_signals = getattr(made.adj, "handle_signals", True)
-        with signals_stop(lifecycle) if takes_signals else nullcontext():
+        with (
+            signals_stop(lifecycle) if takes_signals else nullcontext(),
+            switching_within(getattr(made.adj, "switch_interval", 0)),
+        ):
             _run(made, profiled)
         return lifecycle.exit_status or None
     _run(made, profiled)

@@ -340,7 +340,7 @@ def _size(name: str, default: int, help: str, lowest: int = 0, highest: int = MA
 
 
 def _time(
-    name: str, default: int, help: str, zero: str = "no limit", longest: int = MAXINT
+    name: str, default: float, help: str, zero: str = "no limit", longest: int = MAXINT
 ) -> Setting:
     limit = "or more" if longest == MAXINT else f"to {longest}"
     check = Check(
@@ -777,6 +777,15 @@ SETTINGS: tuple[Setting, ...] = (
         "the request's life as far as they have come, and waitress.request_id, its number.",
     ),
     _time(
+        "switch_interval",
+        0.001,
+        "How long a thread that computes may keep the interpreter while others wait for it; "
+        "sys.setswitchinterval() is called with it while serve() runs, unless somebody has chosen "
+        "an interval before.",
+        zero="leave it to Python, which has 5 ms",
+        longest=1,
+    ),
+    _time(
         "asyncore_loop_timeout",
         1,
         "The longest time the loop sleeps when nothing happens; it may be fractional.",
@@ -962,6 +971,7 @@ class Adjustments:
     expose_tracebacks: bool
     timeline_environ: bool
     ident: str | None
+    switch_interval: int | float
     asyncore_loop_timeout: int | float
     asyncore_use_poll: bool
     unix_socket: str | None
