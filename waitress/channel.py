@@ -1,14 +1,14 @@
 """One connection, seen from the loop.
 
-Owns the socket, the parser of the request being received, the connection's state and its
-deadline. Bytes come in through ``handle_read`` and ``received``, which feeds the parser;
+Owns the socket, the parser of the request being received, and the connection's state.
+Bytes come in through ``handle_read`` and ``received``, which feeds the parser;
 complete requests go to the request queue, and the channel itself, as a task, to the task
 dispatcher; the worker's bytes come back through the outbound buffer and leave in
 ``_flush``. Every decision about the connection is made in ``_advance``, in the loop's
 thread: start the next request, answer a refused one, invite a body, or close.
 
-Row 7: imports clients, eventloop, outbound, parser, pollers, proxy_protocol,
-request_queue, service, spool, task, tcp, utilities and wasyncore.
+Row 7: imports buffers, clients, observer, outbound, parser, phases, pollers,
+proxy_protocol, request_queue, service, spool, task, tcp, utilities and wasyncore.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from waitress.clients import CROWDED_PART, Clients
 from waitress.observer import NO_OBSERVER, Observer
 from waitress.outbound import ClientDisconnected, FileFailedError, OutboundBuffer
 from waitress.parser import HTTPRequestParser
+from waitress.phases import Phase, PhasedChannel
 from waitress.pollers import ERROR, HANGUP, INVALID, PEER_CLOSED, READ, WRITE
 from waitress.proxy_protocol import ProxyProtocolReceiver
 from waitress.request_queue import QueueEndedError, RequestQueue
@@ -74,18 +75,7 @@ FLUSH_BYTES = 1024 * 1024
 #: What is handed to the kernel at once.
 SEND_BYTES = 256 * 1024
 
-#: A body may be as slow as it likes for this long before its rate is looked at, seconds.
-BODY_RATE_GRACE_SECONDS = 30.0
-#: A reader without progress is cut after this long while a worker waits for it, seconds.
-SEND_TIMEOUT_WORKER_WAITS_SECONDS = 30.0
-#: How often the kernel is asked whether a reader progresses: in parts of its time-out,
-#: and in seconds at the most.
-SEND_LOOK_PART = 0.25
-SEND_LOOK_SECONDS = 5.0
-#: How often a waiting worker's plight is looked at again, in seconds.
-WORKER_WAIT_LOOK_SECONDS = 1.0
-#: The end of a lingering close: without a byte for so long (seconds), or after so many.
-LINGER_SILENCE_SECONDS = 5.0
+#: The end of a lingering close: after so many bytes.
 LINGER_BYTES = 64 * 1024 * 1024
 
 logger = logging.getLogger("waitress.channel")
@@ -115,18 +105,6 @@ _LINGERING = ChannelState.LINGERING
 _CLOSED = ChannelState.CLOSED
 
 
-class Phase(enum.Enum):
-    """Whom the connection waits for: which of the deadlines runs."""
-
-    PROXY_HEADER = "the proxy is to tell who the client is"
-    IDLE = "the client may send a request, or leave; one that came whole may be in service"
-    HEAD = "the client is sending a head"
-    BODY = "the client is sending a body"
-    OURS = "the server works; no deadline of the client's runs"
-    SEND = "the client has to read"
-    LINGER = "the client has to see that we are done"
-
-
 _PROXY_HEADER = Phase.PROXY_HEADER
 _IDLE, _HEAD, _BODY = Phase.IDLE, Phase.HEAD, Phase.BODY
 _OURS, _SEND, _LINGER = Phase.OURS, Phase.SEND, Phase.LINGER
@@ -135,7 +113,7 @@ _OURS, _SEND, _LINGER = Phase.OURS, Phase.SEND, Phase.LINGER
 _WATCHED = READ | PEER_CLOSED
 
 
-class HTTPChannel(wasyncore.dispatcher):
+class HTTPChannel(PhasedChannel):
     """A connection: zero to any number of requests, in order, then closed and forgotten.
 
     Threads: everything belongs to the loop, but for the block "worker" (``service``,
@@ -148,10 +126,8 @@ class HTTPChannel(wasyncore.dispatcher):
     error_task_class = ErrorTask
     parser_class = HTTPRequestParser
 
-    # Slots, because CPython finds what stands in one at once; and a default of the class,
-    # where most connections would have it, is slower to read than either.
+    # As in the class above.
     __slots__ = (
-        "_acknowledged_total",
         "_answers",
         "_client_group",
         "_close_wanted",
@@ -161,27 +137,15 @@ class HTTPChannel(wasyncore.dispatcher):
         "_is_blocked",
         "_lingers",
         "_peer_closed",
-        "_phase_bytes",
-        "_phase_since",
-        "_progress_at",
         "_proxy_header",
         "_resets",
         "_spool",
-        "adj",
         "channel_id",
-        "clients",
         "creation_time",
-        "deadline",
-        "deadline_bucket",
         "ended_by",
-        "event_loop",
         "has_left",
         "interest",
         "observer",
-        "outbound",
-        "phase",
-        "request",
-        "request_queue",
         "sent_continue",
         "server",
         "state",
@@ -219,6 +183,7 @@ class HTTPChannel(wasyncore.dispatcher):
             adj: the settings; read at every use.
             map: the socket map to stand in.
         """
+        PhasedChannel.__init__(self, map)
         self.server = server
         self.adj = adj
         self.addr = addr
@@ -229,7 +194,6 @@ class HTTPChannel(wasyncore.dispatcher):
         self._spool: SpoolBudget = getattr(server, "spool", None) or SpoolBudget(
             default_spool_limit(getattr(adj, "spool_dir", None))
         )
-        self.event_loop = wasyncore.event_loop_of(wasyncore.socket_map if map is None else map)
         self.request_queue = RequestQueue()
         self.outbound = OutboundBuffer(
             self._spool, self._touch_and_wake, self.event_loop.condition_factory
@@ -265,21 +229,11 @@ class HTTPChannel(wasyncore.dispatcher):
         #: Set from any thread, done by the loop.
         self._close_wanted = False
         self._drain_wanted = False
-        #: See :mod:`waitress.eventloop` and :mod:`waitress.deadlines`.
+        #: See :mod:`waitress.eventloop`.
         self.interest = _WATCHED
         self.touched = False
-        self.deadline = inf
-        self.deadline_bucket: int | None = None
-        self.phase = _IDLE
-        now = self.event_loop.now
         self.creation_time = self.event_loop.wall_clock()
-        #: When the phase began, when it last saw a byte, and how many it saw.
-        self._phase_since = now
-        self._progress_at = now
-        self._phase_bytes = 0
-        #: Bytes that the client was known to have acknowledged when it was last asked.
-        self._acknowledged_total = 0
-        super().__init__(sock, map)
+        wasyncore.dispatcher.__init__(self, sock, map)
         self.connected = True
         self.clients.channels.add(self)
         self._client_group = self.clients.count(_host(addr))
@@ -586,6 +540,8 @@ class HTTPChannel(wasyncore.dispatcher):
                     if phase is _IDLE and self._is_idle():  # What came was served, and is sent.
                         deadline = self._progress_at + (self.adj.channel_timeout or inf)
                         self.event_loop.deadlines.arm(self, deadline)
+                        if self.clients.watcher is not None:
+                            self.clients.watcher.channel_rests(self)
                         return
         if self.state is _DRAINING and not self.outbound.pending:
             self._finish_draining()
@@ -908,22 +864,6 @@ class HTTPChannel(wasyncore.dispatcher):
             if self._fileno is not None:
                 self.event_loop.set_interest(self._fileno, mask)
 
-    def _update_deadline(self) -> None:
-        phase = self._current_phase()
-        if phase is not self.phase:
-            self._enter(phase)
-        if phase is _OURS:
-            self.deadline = inf
-        else:
-            self.event_loop.deadlines.arm(self, self._current_deadline())
-
-    def _enter(self, phase: Phase) -> None:
-        self.phase = phase
-        self._phase_since = self._progress_at = self.event_loop.now
-        self._phase_bytes = 0
-        if phase is _IDLE and self.clients.watcher is not None:
-            self.clients.watcher.channel_rests(self)
-
     def _current_phase(self) -> Phase:
         if self.state is _LINGERING:
             return _LINGER
@@ -939,49 +879,6 @@ class HTTPChannel(wasyncore.dispatcher):
             # sends them has begun, and has as long for it as for any head.
             return _HEAD if self._got_empty_lines else _IDLE
         return _BODY if request.headers_finished else _HEAD
-
-    def _current_deadline(self) -> float:
-        phase = self.phase
-        if phase is _SEND:
-            return self._send_deadline()
-        if phase is _LINGER:
-            return min(
-                self._phase_since + _seconds(self.adj, "linger_timeout", 30),
-                self._progress_at + LINGER_SILENCE_SECONDS,
-            )
-        deadline = self._progress_at + (self.adj.channel_timeout or inf)
-        if phase is _HEAD or phase is _PROXY_HEADER:
-            deadline = min(deadline, self._phase_since + _seconds(self.adj, "header_timeout", 30))
-        elif phase is _BODY:
-            deadline = min(
-                deadline,
-                self._progress_at + _seconds(self.adj, "body_timeout", 60),
-                self._body_rate_deadline(),
-            )
-        return deadline
-
-    def _body_rate_deadline(self) -> float:
-        """Return the instant at which the body's average rate will be too low."""
-        rate = getattr(self.adj, "body_min_rate", 240)
-        if not rate:
-            return inf
-        # The part that came with the head, or while the server was busy, counts too.
-        receiver = getattr(self.request, "body_rcv", None)
-        received = 0 if receiver is None else receiver.getbuf().__len__()
-        return self._phase_since + max(BODY_RATE_GRACE_SECONDS, received / rate)
-
-    def _send_deadline(self) -> float:
-        timeout = self._send_timeout()
-        look = min(timeout * SEND_LOOK_PART, SEND_LOOK_SECONDS)
-        if self.outbound.worker_is_waiting:
-            look = WORKER_WAIT_LOOK_SECONDS
-        return min(self._progress_at + timeout, self.event_loop.now + look)
-
-    def _send_timeout(self) -> float:
-        timeout = _seconds(self.adj, "send_timeout", 120)
-        if self.outbound.worker_is_waiting:
-            return min(timeout, SEND_TIMEOUT_WORKER_WAITS_SECONDS)
-        return timeout
 
     def handle_deadline(self, now: float) -> None:
         """End what has taken too long."""
@@ -1034,15 +931,6 @@ class HTTPChannel(wasyncore.dispatcher):
         else:
             self._update_deadline()
 
-    def _has_progressed(self) -> bool:
-        """Say whether the client has acknowledged bytes since this was last asked."""
-        unacknowledged = tcp.unacknowledged_bytes(self.socket)
-        if unacknowledged is None:
-            return False
-        total = self.outbound.sent_total - unacknowledged
-        progressed, self._acknowledged_total = total > self._acknowledged_total, total
-        return progressed
-
     # -- loop: making room (waitress.clients) ------------------------------------------
 
     def head_pending_since(self) -> float:
@@ -1053,11 +941,6 @@ class HTTPChannel(wasyncore.dispatcher):
     def lingering_since(self) -> float:
         """Return since when the client could have seen the end; ``inf`` before."""
         return self._phase_since if self.state is _LINGERING else inf
-
-    def doing(self) -> Phase:
-        """Return the phase as others are to see it: idle only if nothing is being served."""
-        phase = self.phase
-        return _OURS if phase is _IDLE and self.request_queue.requests else phase
 
     def idle_since(self) -> float:
         """Return since when the connection has been idle; ``inf`` when it is not."""
@@ -1299,17 +1182,6 @@ class HTTPChannel(wasyncore.dispatcher):
         self._touch_and_wake()
 
     @property
-    def last_activity(self) -> float:
-        """Time (seconds since the epoch) of the last byte received or sent."""
-        loop = self.event_loop
-        return loop.wall_clock() - (loop.clock() - self._progress_at)
-
-    @last_activity.setter
-    def last_activity(self, value: float) -> None:
-        loop = self.event_loop
-        self._progress_at = loop.clock() - (loop.wall_clock() - value)
-
-    @property
     def total_outbufs_len(self) -> int:
         """Unsent bytes."""
         return self.outbound.pending
@@ -1338,8 +1210,3 @@ def _refused_version() -> Error:
 def _host(addr: Any) -> str:
     """Return the host of an address, which subclasses of the server make as they like."""
     return str(addr[0]) if addr else ""
-
-
-def _seconds(adj: Any, name: str, default: float) -> float:
-    """Return a time-out, ``inf`` when it is off; settings objects may not have it."""
-    return getattr(adj, name, default) or inf

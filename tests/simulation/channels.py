@@ -7,8 +7,8 @@ from math import inf
 from typing import Any
 
 from tests.simulation.workers import Lock
-from waitress import channel as production
 from waitress import clients as production_clients
+from waitress import phases
 from waitress.channel import ChannelState, HTTPChannel, Phase
 from waitress.deadlines import BUCKET_SECONDS
 from waitress.pollers import READ, WRITE
@@ -263,7 +263,7 @@ class SimulatedChannel(HTTPChannel):
         elif phase is Phase.SEND and "cut" in self.verdicts:
             limit = self.adj.send_timeout or inf
             if waits:
-                limit = min(limit, production.SEND_TIMEOUT_WORKER_WAITS_SECONDS)
+                limit = min(limit, phases.SEND_TIMEOUT_WORKER_WAITS_SECONDS)
             if run.network.tells_unacknowledged and now < acknowledged + limit - EPSILON:
                 run.fail(f"{self}: cut {now - acknowledged} s after its client took bytes")
 

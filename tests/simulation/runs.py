@@ -24,10 +24,10 @@ from tests.simulation.requests import Request, Requests
 from tests.simulation.settings import draw_settings, scaled_constants
 from tests.simulation.workers import WAITING, Lock, Scheduler
 from waitress import channel, create_server, server, task, tcp
-from waitress.channel import LINGER_SILENCE_SECONDS
 from waitress.clients import IDLE_SECONDS
 from waitress.eventloop import EventLoop, ExitNow, SocketMap
 from waitress.observer import Observer, Observers
+from waitress.phases import LINGER_SILENCE_SECONDS
 from waitress.recorder import Recorder
 
 #: Simulated seconds after which every client that is still there leaves.
