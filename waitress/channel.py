@@ -982,7 +982,7 @@ class HTTPChannel(PhasedChannel):
     @property
     def phase_since(self) -> float:
         """When the wait for whom it waits for began, on the monotonic clock."""
-        return self._phase_since
+        return self._progress_at if self.phase is _IDLE else self._phase_since
 
     def unfinished_request(self) -> Any:
         """Return the first request that was not answered; one whose head is whole."""
