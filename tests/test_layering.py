@@ -21,8 +21,8 @@ PACKAGE = ROOT / "waitress"
 ROWS: tuple[tuple[str, ...], ...] = (
     (
         *("rfc7230", "compat", "buffers", "deadlines"),
-        *("observer", "peers", "pid_file", "pollers", "request_queue", "spool", "tcp"),
-        "toml_file",
+        *("observer", "peers", "pid_file", "pollers", "request_queue"),
+        *("spare_files", "spool", "tcp", "toml_file"),
     ),
     ("utilities", "bind_names", "clients", "eventloop", "log_options", "rejects"),
     ("command_options", "receiver", "response", "proxy_headers", "proxy_protocol", "wasyncore"),

@@ -5,7 +5,7 @@ dispatcher, budget of temporary files, set of clients. :func:`create_server` is 
 of the library; :class:`BaseWSGIServer` and its subclasses are one listener each.
 
 Row 8: imports adjustments, bind_names, channel, clients, compat, observer, pollers,
-proxy_headers, peers, rejects, spool, task, trigger, utilities and wasyncore.
+proxy_headers, peers, rejects, spare_files, spool, task, trigger, utilities and wasyncore.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from waitress.peers import TrustedPeers
 from waitress.pollers import descriptor_limit
 from waitress.proxy_headers import proxy_headers_middleware
 from waitress.rejects import Rejects
+from waitress.spare_files import SpareFiles
 from waitress.spool import SpoolBudget, default_spool_limit
 from waitress.task import ThreadedTaskDispatcher
 from waitress.utilities import cleanup_unix_socket
@@ -230,6 +231,21 @@ class MultiSocketServer:
         wasyncore.close_all(self.map)
 
 
+class _Listener(socket.socket):
+    """A socket that remembers of what kind it is.
+
+    Others make an enumeration's member of the number whenever somebody asks, which
+    ``accept()`` does twice for each connection, for more than the system's call costs.
+    """
+
+    __slots__ = ("family", "type")
+
+    def __init__(self, family: int, type: int) -> None:
+        super().__init__(family, type)
+        self.family = super().family  # type: ignore[misc]
+        self.type = super().type  # type: ignore[misc]
+
+
 class BaseWSGIServer(wasyncore.dispatcher):
     """One listening socket, and the upkeep of the connections that it accepted.
 
@@ -310,6 +326,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
         self.clients.limit_per_ip = getattr(adj, "connection_limit_per_ip", 0)
         self.clients.unlimited = self.trusted_peers
         self.spool = SpoolBudget(_spool_limit(adj))
+        self.spare_files = SpareFiles()
         self.task_dispatcher = ThreadedTaskDispatcher() if dispatcher is None else dispatcher
         self._rests_until = -inf
         self._exhaustion_logged_at = -inf
@@ -361,6 +378,13 @@ class BaseWSGIServer(wasyncore.dispatcher):
     def _address_text(self) -> str:
         return address_text(self.sockinfo[3])
 
+    def create_socket(self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM) -> None:
+        """Make a non-blocking socket, for connections to be accepted from."""
+        self.family_and_type = family, type
+        sock = _Listener(family, type)
+        sock.setblocking(False)
+        self.set_socket(sock)
+
     def bind_server_socket(self) -> None:
         """Bind the socket to the address that the settings name."""
         raise NotImplementedError
@@ -411,7 +435,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
         return False
 
     def maintenance(self, now: float) -> None:
-        """Have the channels closed that have been idle for too long.
+        """Close the channels that have been idle for too long, and files kept in vain.
 
         Deadlines do that for channels of ours, and earlier; this sweep is for
         replacements that have none, and for those who order one by hand.
@@ -419,6 +443,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
         Args:
             now: seconds since the epoch.
         """
+        self.spare_files.close_unused()
         if not self.adj.channel_timeout:
             return
         cutoff = now - self.adj.channel_timeout
@@ -451,7 +476,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
         """Accept the connections that wait, within the connection limit."""
         self.clients.limit = self._connection_limit()
         # A stand-in for a socket may have one connection to give without end.
-        turns = ACCEPTS_PER_TURN if type(self.socket) is socket.socket else 1
+        turns = ACCEPTS_PER_TURN if type(self.socket) in (socket.socket, _Listener) else 1
         for _ in range(turns):
             if (self.clients.is_full and not self._make_room()) or not self._accept_one():
                 return
@@ -477,10 +502,13 @@ class BaseWSGIServer(wasyncore.dispatcher):
             raise
         try:
             addr = self.fix_addr(addr)
-            has_room = not addr or self.clients.has_room_for(str(addr[0]))
+            clients = self.clients
+            has_room = not (clients.limit_per_ip and addr) or clients.has_room_for(str(addr[0]))
             channel = self.channel_class(self, conn, addr, self.adj, map=self._map)
             if not has_room:
                 channel.turn_away()
+            elif getattr(channel, "reads_at_once", False):
+                self._event_loop.read_soon(channel)
         except Exception:
             # One connection less; the listener goes on.
             self.logger.exception(f"Cannot serve the connection from {addr}")
@@ -574,6 +602,7 @@ class BaseWSGIServer(wasyncore.dispatcher):
     def close(self) -> None:
         """Close the listener and the trigger; open connections and workers stay."""
         self._event_loop.deadlines.forget(self)
+        self.spare_files.close()
         self.trigger.close()
         super().close()
 

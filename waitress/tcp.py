@@ -12,6 +12,7 @@ import contextlib
 import os
 import socket
 import struct
+import sys
 from typing import Any
 
 try:
@@ -19,10 +20,18 @@ try:
     import termios
 except ImportError:  # Windows has neither.
     _unsent_request: int | None = None
+    _unread_request: int | None = None
 else:
     _unsent_request = getattr(termios, "TIOCOUTQ", None)
+    _unread_request = getattr(termios, "FIONREAD", None)
 
-__all__ = ["limit_unsent", "reset_on_close", "stop_sending", "unacknowledged_bytes"]
+__all__ = [
+    "limit_unsent",
+    "reset_on_close",
+    "stop_sending",
+    "unacknowledged_bytes",
+    "unread_bytes",
+]
 
 #: The two members of ``struct linger``: on, and for how long; Windows has short ones.
 _LINGER_FOR_NO_TIME = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
@@ -35,13 +44,22 @@ UNSENT_LIMIT_BYTES = 128 * 1024
 
 def unacknowledged_bytes(sock: Any) -> int | None:
     """Return how many bytes the peer has not acknowledged; ``None`` when unknown."""
-    if _unsent_request is None:
+    return _asked(sock, _unsent_request)
+
+
+def unread_bytes(sock: Any) -> int | None:
+    """Return how many bytes of the peer's wait to be read; ``None`` when unknown."""
+    return _asked(sock, _unread_request)
+
+
+def _asked(sock: Any, request: int | None) -> int | None:
+    if request is None:
         return None
     try:
-        answer = fcntl.ioctl(sock.fileno(), _unsent_request, b"\0\0\0\0")
+        answer = fcntl.ioctl(sock.fileno(), request, b"\0\0\0\0")
     except (OSError, ValueError, TypeError, AttributeError):
         return None
-    return int(struct.unpack("i", answer)[0])
+    return int.from_bytes(answer, sys.byteorder)
 
 
 def limit_unsent(sock: Any) -> None:
