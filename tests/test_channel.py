@@ -16,9 +16,11 @@ import pytest
 
 from tests.fakes import FakeClient, RecordingObserver, Simulation, get, post, request
 from tests.functional.applications import Never, hello, large, path
+from waitress import tcp
 from waitress.adjustments import Adjustments
-from waitress.buffers import ReadOnlyFileBasedBuffer
+from waitress.buffers import BytesIOBasedBuffer, ReadOnlyFileBasedBuffer
 from waitress.channel import ChannelState, ClientDisconnected, HTTPChannel, Phase
+from waitress.eventloop import ExitNow
 from waitress.parser import HTTPRequestParser
 from waitress.utilities import BadRequest
 
@@ -697,6 +699,90 @@ def test_file_that_cannot_be_closed_when_the_client_leaves_is_logged(
     assert caplog.messages == ["Unknown exception while trying to close outbuf"]
 
 
+def test_body_is_kept_wherever_a_parser_of_the_users_wants_it(simulate: Simulate) -> None:
+    class Parser(HTTPRequestParser):
+        def _new_buffer(self, expected: int = 0) -> Any:
+            return BytesIOBasedBuffer()
+
+    def mirror(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [environ["wsgi.input"].read()]
+
+    sim = simulate(mirror, inbuf_overflow=1)
+    sim.server.channel_class = channel_class(parser_class=Parser)
+    assert sim.ask(sim.connect(), post("/", b"abc")).body == b"abc"
+
+
+# -- new connections -----------------------------------------------------------------------------
+
+
+def test_request_that_came_with_its_connection_is_read_at_once(simulate: Simulate) -> None:
+    """The poller is told of the connection when it has to wait, and not before."""
+    sim = simulate(hello)
+    client = sim.knock()
+    client.send(get())
+    sim.turn()
+    fd = sim.channel.socket.fileno()
+    assert sim.channel.requests
+    assert fd not in sim.event_loop._masks
+    sim.turn()
+    assert fd in sim.event_loop._masks
+    sim.settle()
+    assert client.data.endswith(b"hello")
+
+
+def test_connection_that_has_nothing_to_read_yet_waits_for_the_poller(simulate: Simulate) -> None:
+    sim = simulate(hello)
+    client = sim.connect()
+    assert sim.event_loop._masks[sim.channel.socket.fileno()]
+    assert sim.ask(client, get()).body == b"hello"
+
+
+@pytest.mark.parametrize("name", ["handle_events", "handle_read", "handle_read_event", "recv"])
+def test_subclass_that_reads_otherwise_is_never_asked_to_read_in_vain(
+    name: str, simulate: Simulate
+) -> None:
+    asked = []
+    inherited = getattr(HTTPChannel, name)
+
+    def own(self: Any, *args: Any) -> Any:
+        asked.append(name)
+        return inherited(self, *args)
+
+    sim = simulate(hello)
+    sim.server.channel_class = channel_class(**{name: own})
+    client = sim.connect()
+    assert asked == []
+    assert sim.ask(client, get()).body == b"hello"
+    assert asked
+
+
+def test_exception_while_reading_a_new_connection_costs_that_one(
+    simulate: Simulate, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(self: Any, data: bytes) -> bool:
+        raise ValueError("from received")
+
+    sim = simulate(hello)
+    sim.server.channel_class = channel_class(received=fail)
+    assert sim.connect(get()).ended
+    assert "from received" in caplog.text
+    sim.server.channel_class = HTTPChannel
+    assert sim.ask(sim.connect(), get()).body == b"hello"
+
+
+def test_loop_can_be_ended_by_who_reads_a_new_connection(simulate: Simulate) -> None:
+    def end(self: Any, data: bytes) -> bool:
+        raise ExitNow
+
+    sim = simulate(hello)
+    sim.server.channel_class = channel_class(received=end)
+    client = sim.knock()
+    client.send(get())
+    with pytest.raises(ExitNow):
+        sim.turn()
+
+
 # -- driven by hand, without a loop ---------------------------------------------------------------
 
 
@@ -854,6 +940,46 @@ def test_file_that_ends_while_the_kernel_sends_it_cuts_the_response(
     assert not by_hand[0].connected
     assert "ended 156000 bytes early" in caplog.text
     assert real_file.closed
+
+
+def test_nothing_is_sent_of_a_buffer_that_was_closed_meanwhile(
+    by_hand: tuple[Any, StandInServer, socket.socket],
+) -> None:
+    assert by_hand[0]._send_parts([]) == 0
+
+
+@pytest.mark.skipif(not hasattr(socket, "MSG_MORE"), reason="needs MSG_MORE")
+def test_last_bytes_leave_together_with_the_end_of_the_connection(
+    by_hand: tuple[Any, StandInServer, socket.socket],
+) -> None:
+    channel, _server, client = by_hand
+    client.setblocking(False)
+    assert channel._send_parts(b"first") == 5
+    assert client.recv(100) == b"first"
+    assert channel._send_parts([b"la", b"st"], is_last=True) == 4
+    with pytest.raises(BlockingIOError):
+        client.recv(100)
+    channel.close()
+    assert client.recv(100) == b"last"
+    assert client.recv(100) == b""
+
+
+@pytest.mark.parametrize("can_ask", [True, False])
+def test_connection_with_unread_input_lingers(
+    by_hand: tuple[Any, StandInServer, socket.socket],
+    can_ask: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Closing would reset it, and destroy the response."""
+    if not can_ask:
+        monkeypatch.setattr(tcp, "_unread_request", None)
+    channel, _server, client = by_hand
+    channel.received(get("/", "Connection: close"))
+    channel.service()
+    client.send(b"more")
+    channel.handle_write()
+    assert channel.state is ChannelState.LINGERING
+    assert client.recv(65536).endswith(b"hello")
 
 
 def test_many_parts_leave_by_one_call(

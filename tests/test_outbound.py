@@ -24,6 +24,7 @@ from waitress.spool import SpoolBudget
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
 LIMITS = SimpleNamespace(outbuf_overflow=100, outbuf_high_watermark=1000, spool_dir=None)
+AMPLE = SimpleNamespace(outbuf_overflow=10_000, outbuf_high_watermark=10_000)
 
 
 class WatchedCondition(threading.Condition):
@@ -120,17 +121,24 @@ class TestMemory:
         assert outbound.take() == b"ef"
 
     def test_gives_no_more_parts_than_every_system_takes(self, outbound):
-        outbound.put(*[b"%d" % (number % 10) for number in range(90)])
-        assert len(outbound.peek(1000)) == 64
-        assert outbound.take_all() == b"0123456789" * 9
+        outbound.put(*[b"%d" % (number % 10) for number in range(600)], limits=AMPLE)
+        assert len(outbound.peek(1000)) == 512
+        assert outbound.take_all() == b"0123456789" * 60
 
     def test_never_gives_nothing_but_empty_parts(self, outbound):
         """Sending nothing would look like a peer that takes nothing."""
-        outbound.put(*[b""] * 100, b"a", b"", b"b", b"")
+        outbound.put(*[b""] * 600, b"a", b"", b"b", b"", limits=AMPLE)
         assert outbound.peek(1000) == [b"a", b"b"]
         assert outbound.take(1) == b"a"
         assert outbound.take() == b"b"
         assert outbound.segments == []
+
+    def test_gives_what_it_has_when_all_of_it_may_be_sent(self, outbound):
+        parts = [b"x" * 100, b"", b"y" * 100]
+        outbound.put(*parts, limits=AMPLE)
+        given = outbound.peek(200)
+        assert [id(part) for part in given] == [id(part) for part in parts]
+        assert b"".join(outbound.peek(150)) == b"x" * 100 + b"y" * 50
 
     def test_takes_nothing_of_nothing(self, outbound):
         outbound.put(b"")
@@ -328,9 +336,9 @@ class TestFiles:
         assert outbound.take_all() == b"x" * (100_000 - 64 * 1024)
 
     def test_wait_for_many_parts_before_them(self, outbound):
-        outbound.put(*[b"x"] * 64)
+        outbound.put(*[b"x"] * 512, limits=AMPLE)
         outbound.append_file(prepared(b"file"))
-        assert len(outbound.peek(1 << 20)) == 64
+        assert len(outbound.peek(1 << 20)) == 512
 
     def test_with_a_descriptor_are_told_of_when_their_turn_comes(self, outbound, tmp_path):
         (tmp_path / "file").write_bytes(b"0123456789")

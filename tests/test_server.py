@@ -255,7 +255,7 @@ def test_socket_of_no_family_that_we_have_is_an_error(monkeypatch: pytest.Monkey
     def refuse(*args: Any) -> Any:
         raise OSError(errno.EAFNOSUPPORT, "no such family")
 
-    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(server_module, "_Listener", refuse)
     with nothing_left_behind(), pytest.raises(OSError, match="no such family"):
         create_server(hello, **LOCAL)
 
@@ -270,6 +270,20 @@ def test_threads_that_cannot_be_started_leave_nothing(monkeypatch: pytest.Monkey
             create_server(hello, **LOCAL)
         with pytest.raises(RuntimeError, match="can't start new thread"):
             TcpWSGIServer(hello, **LOCAL)
+
+
+def test_listener_gives_ordinary_sockets(make: Callable[..., Any]) -> None:
+    server = make()
+    assert (server.socket.family, server.socket.type) == (socket.AF_INET, socket.SOCK_STREAM)
+    assert "family=" in repr(server.socket)
+    with socket.create_connection(server.socket.getsockname()) as client:
+        while (pair := server.accept()) is None:
+            pass
+        accepted, addr = pair
+        with accepted:
+            assert type(accepted) is socket.socket
+            assert (accepted.family, accepted.type) == (socket.AF_INET, socket.SOCK_STREAM)
+            assert addr == client.getsockname()
 
 
 # -- the classes themselves ---------------------------------------------------------------------

@@ -52,6 +52,22 @@ def fill(sock):
         return sent
 
 
+class TestUnreadBytes:
+    def test_are_those_that_the_peer_has_sent(self, pair):
+        ours, theirs = pair
+        assert tcp.unread_bytes(ours) == 0
+        theirs.send(b"abc")
+        theirs.shutdown(socket.SHUT_WR)
+        assert ours.recv(1) == b"a"
+        assert tcp.unread_bytes(ours) == 2
+        assert ours.recv(2) == b"bc"
+        assert tcp.unread_bytes(ours) == 0
+
+    @pytest.mark.parametrize("stand_in", STAND_INS)
+    def test_are_unknown_without_a_descriptor(self, stand_in):
+        assert tcp.unread_bytes(stand_in) is None
+
+
 class TestUnacknowledgedBytes:
     def test_are_those_that_the_peer_cannot_take(self, pair):
         ours, theirs = pair

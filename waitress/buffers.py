@@ -52,6 +52,20 @@ class _HasFile(Protocol):
     def getfile(self) -> Any: ...
 
 
+class _UnreadFile(Protocol):
+    """A temporary file that is written from its start, and read when that is done."""
+
+    def append(self, data: bytes, /) -> None: ...
+    def open(self) -> Any: ...
+    def close(self) -> None: ...
+
+
+class HasSpareFiles(Protocol):
+    """Who keeps temporary files that were used, for others to use: the server's spool."""
+
+    def take_file(self, directory: str | None, /) -> _UnreadFile | None: ...
+
+
 class FileBasedBuffer:
     """Keep bytes in a seekable binary file; its position is the read position.
 
@@ -176,14 +190,29 @@ class TempfileBasedBuffer(FileBasedBuffer):
     Args:
         from_buffer: a buffer to copy, as for :class:`FileBasedBuffer`.
         dir: the directory of the file; ``None`` means the system's (``tempfile``).
+        files: where a file comes from that was used before, which is much cheaper to
+            write; ``None`` for a new one. Not used for what is copied.
 
     Raises:
         OSError: the file could not be made, or could not take the copy. No descriptor
             stays open then.
     """
 
-    def __init__(self, from_buffer: _HasFile | None = None, dir: str | None = None) -> None:
+    #: The file while it is only written to. Opened for reading when :attr:`file` is asked
+    #: for the first time, which is mostly in a worker's thread.
+    _unread: _UnreadFile | None = None
+
+    def __init__(
+        self,
+        from_buffer: _HasFile | None = None,
+        dir: str | None = None,
+        files: HasSpareFiles | None = None,
+    ) -> None:
         self.dir = dir
+        if files is not None and from_buffer is None:
+            self._unread = files.take_file(dir)
+            if self._unread is not None:
+                return
         file = self.newfile()
         try:
             super().__init__(file, from_buffer)
@@ -191,6 +220,13 @@ class TempfileBasedBuffer(FileBasedBuffer):
         except BaseException:
             self.close()
             raise
+
+    def __getattr__(self, name: str) -> Any:
+        """Open the file that was only written to so far."""
+        if name != "file" or self._unread is None:
+            raise AttributeError(name)
+        self.file = self._unread.open()
+        return self.file
 
     def newfile(self) -> IO[bytes]:
         """Return a new temporary file, which vanishes when it is closed."""
@@ -204,6 +240,10 @@ class TempfileBasedBuffer(FileBasedBuffer):
         answer for it, and not by whoever reads later; and so that the descriptor may be
         read from directly (``os.sendfile``).
         """
+        if self._unread is not None and "file" not in self.__dict__:
+            self._unread.append(s)
+            self.remain += s.__len__()
+            return
         if not hasattr(os, "pwrite"):
             super().append(s)
             self.file.flush()
@@ -220,6 +260,10 @@ class TempfileBasedBuffer(FileBasedBuffer):
 
     def close(self) -> None:
         """Close the file. What a full disk did not take is of no concern any more."""
+        unread, self._unread = self._unread, None
+        if unread is not None:
+            self.file = self.__dict__.get("file")
+            unread.close()
         # A failing flush, which closing begins with, leaves the descriptor closed all the
         # same, and the bytes were about to be thrown away.
         with suppress(OSError):
@@ -231,10 +275,16 @@ class BytesIOBasedBuffer(FileBasedBuffer):
 
     Args:
         from_buffer: a buffer to copy, as for :class:`FileBasedBuffer`.
+        data: what to begin with where there is no such buffer; not copied before it
+            changes.
     """
 
-    def __init__(self, from_buffer: _HasFile | None = None) -> None:
-        super().__init__(self.newfile(), from_buffer)
+    def __init__(self, from_buffer: _HasFile | None = None, data: bytes = b"") -> None:
+        if from_buffer is None:
+            self.file = BytesIO(data)
+            self.remain = len(data)
+        else:
+            super().__init__(self.newfile(), from_buffer)
 
     def newfile(self) -> BytesIO:
         """Return a new, empty ``BytesIO``."""
@@ -346,6 +396,8 @@ class OverflowableBuffer:
     Args:
         overflow: bytes from which the data is kept in a temporary file.
         spool_dir: the directory of that file; ``None`` means the system's.
+        expected: so many bytes will come, so that it is known where to keep them; zero if
+            that is not known.
 
     Raises:
         OSError: from any method that has to create or fill a temporary file. The data
@@ -358,9 +410,14 @@ class OverflowableBuffer:
     buf: FileBasedBuffer | None = None
     strbuf: bytes = b""
 
-    def __init__(self, overflow: int, spool_dir: str | None = None) -> None:
+    #: Where temporary files come from that were used before; ``None`` for new ones.
+    files: HasSpareFiles | None = None
+
+    def __init__(self, overflow: int, spool_dir: str | None = None, expected: int = 0) -> None:
         self.overflow = overflow
         self.spool_dir = spool_dir
+        # What will overflow need not pass through memory first.
+        self._will_overflow = expected >= overflow
 
     def __len__(self) -> int:
         """Say how many bytes wait; call it as a method, it may exceed ``sys.maxsize``."""
@@ -378,6 +435,9 @@ class OverflowableBuffer:
             strbuf = self.strbuf
             if len(strbuf) + s.__len__() < STRBUF_LIMIT:
                 self.strbuf = strbuf + s
+                return
+            if self._will_overflow and not strbuf and type(s) is bytes and len(s) < self.overflow:
+                self.strbuf = s  # As it is: what comes next goes to the file behind it.
                 return
             buf = self._create_buffer()
         if not self.overflowed and buf.__len__() + s.__len__() >= self.overflow:
@@ -448,9 +508,11 @@ class OverflowableBuffer:
 
     def _create_buffer(self) -> FileBasedBuffer:
         """Leave the string: move it into a file buffer of the right kind, and return that."""
-        if len(self.strbuf) < self.overflow:
-            return self._set_small_buffer()
-        return self._set_large_buffer()
+        if len(self.strbuf) >= self.overflow or self._will_overflow:
+            return self._set_large_buffer()
+        self.buf = buf = BytesIOBasedBuffer(None, self.strbuf)
+        self.strbuf = b""
+        return buf
 
     def _set_small_buffer(self) -> FileBasedBuffer:
         """Move to memory, and return the buffer there."""
@@ -458,7 +520,9 @@ class OverflowableBuffer:
 
     def _set_large_buffer(self) -> FileBasedBuffer:
         """Move to a temporary file, and return the buffer there."""
-        return self._move_to(TempfileBasedBuffer(self.buf, self.spool_dir), overflowed=True)
+        return self._move_to(
+            TempfileBasedBuffer(self.buf, self.spool_dir, self.files), overflowed=True
+        )
 
     def _move_to(self, new: FileBasedBuffer, *, overflowed: bool) -> FileBasedBuffer:
         """Let ``new``, which holds a copy of ``buf``, take over from string and ``buf``."""

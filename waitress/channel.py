@@ -67,8 +67,9 @@ __all__ = [
 
 #: What the parser is given at once: what follows a request in it is copied.
 RECEIVE_BYTES = 64 * 1024
-#: The least that is asked for at once while a body is received, whose bytes the parser
-#: passes on as they are.
+#: What is asked for at once while a body is received, whose bytes the parser passes on as
+#: they are: all the rest of it up to so much, or so much when its length is not known.
+MOST_RECEIVE_BYTES = 1024 * 1024
 BODY_RECEIVE_BYTES = 256 * 1024
 #: What one connection may send in one turn of the loop before the others have theirs.
 FLUSH_BYTES = 1024 * 1024
@@ -108,6 +109,12 @@ _CLOSED = ChannelState.CLOSED
 _PROXY_HEADER = Phase.PROXY_HEADER
 _IDLE, _HEAD, _BODY = Phase.IDLE, Phase.HEAD, Phase.BODY
 _OURS, _SEND, _LINGER = Phase.OURS, Phase.SEND, Phase.LINGER
+
+#: The methods by which a connection is read.
+_READING = frozenset({"handle_events", "handle_read", "handle_read_event", "recv"})
+
+#: Have the kernel wait for what follows; Linux only.
+_MSG_MORE: int = getattr(socket, "MSG_MORE", 0)
 
 #: What a connection is watched for that need not be asked whether it takes more.
 _WATCHED = READ | PEER_CLOSED
@@ -159,12 +166,17 @@ class HTTPChannel(PhasedChannel):
 
     #: See :mod:`waitress.eventloop`.
     interest_is_state = True
+    #: Whether to look for a request as soon as the connection is accepted. Whoever reads
+    #: otherwise than this class does may not expect to find nothing.
+    reads_at_once = True
 
     def __init_subclass__(cls, **kw: Any) -> None:
         super().__init_subclass__(**kw)
         if "readable" in cls.__dict__ or "writable" in cls.__dict__:
             # A subclass that answers these questions wants to be asked.
             cls.interest_is_state = False
+        if not cls.__dict__.keys().isdisjoint(_READING) or not cls.interest_is_state:
+            cls.reads_at_once = False
 
     def __init__(
         self,
@@ -236,30 +248,35 @@ class HTTPChannel(PhasedChannel):
         wasyncore.dispatcher.__init__(self, sock, map)
         self.connected = True
         self.clients.channels.add(self)
-        self._client_group = self.clients.count(_host(addr))
+        self._client_group = self.clients.count(_host(addr)) if self.clients.limit_per_ip else ""
         if getattr(adj, "proxy_protocol", False) and _host(addr) in getattr(
             server, "trusted_peers", ()
         ):
             self._proxy_header = ProxyProtocolReceiver()
-        self._update_deadline()
+            self._update_deadline()
+        else:
+            deadline = self._progress_at + (adj.channel_timeout or inf)
+            self.event_loop.deadlines.arm(self, deadline)
         if self.observer.listening:
             self.observer.channel_created(self)
 
     def add_channel(self, map: MutableMapping[int, Any] | None = None) -> None:
         """Enter the map and the server's table of channels."""
         super().add_channel(map)
-        assert self._fileno is not None
-        self.server.active_channels[self._fileno] = self
-        self.event_loop.note_change(self._fileno)
+        fd = self._fileno
+        assert fd is not None
+        self.server.active_channels[fd] = self
+        if not isinstance(self._map, wasyncore.SocketMap):
+            # The loop's own map tells by itself, and the loop looks before it waits: it is
+            # never told of a connection that was served and closed by then.
+            self.event_loop.note_change(fd)
 
     def del_channel(self, map: MutableMapping[int, Any] | None = None) -> None:
         """Leave the map and the server's table of channels."""
         fd = self._fileno
         super().del_channel(map)
-        if fd is not None:
-            self.event_loop.note_change(fd)
-            if self.server.active_channels.get(fd) is self:
-                self.server.active_channels.pop(fd, None)
+        if fd is not None and self.server.active_channels.get(fd) is self:
+            self.server.active_channels.pop(fd, None)
 
     # -- loop: events ----------------------------------------------------------------
 
@@ -330,8 +347,8 @@ class HTTPChannel(PhasedChannel):
             self._discard_input()
             return
         size = self.adj.recv_bytes
-        if self.phase is _BODY and size < BODY_RECEIVE_BYTES:
-            size = BODY_RECEIVE_BYTES  # More of it is on the way, as its head has said.
+        if self.phase is _BODY:  # More of it is on the way, as its head has said.
+            size = max(size, self._body_receive_bytes())
         try:
             data = self.recv(size)
         except BlockingIOError:
@@ -351,6 +368,11 @@ class HTTPChannel(PhasedChannel):
             self._advance()
         elif not self.has_left:
             self.connected = False
+
+    def _body_receive_bytes(self) -> int:
+        """Say how much of the body being received to ask for at once."""
+        receiver = getattr(self.request, "body_rcv", None)
+        return min(getattr(receiver, "remain", BODY_RECEIVE_BYTES), MOST_RECEIVE_BYTES)
 
     def _is_all_body(self, size: int) -> bool:
         """Say whether so many bytes all belong to a body whose length is known."""
@@ -473,6 +495,11 @@ class HTTPChannel(PhasedChannel):
             # Before whatever else is wrong: a newer version may write its heads as it likes.
             request.error = _refused_version()
         request.request_id = next(_request_ids)
+        receiver = getattr(request, "body_rcv", None)
+        if receiver is not None:
+            body = receiver.getbuf()
+            if type(body) is OverflowableBuffer:
+                body.files = getattr(self.server, "spare_files", None)
         if self.observer.listening and not request.empty:
             self.observer.request_created(self, request)
 
@@ -633,6 +660,7 @@ class HTTPChannel(PhasedChannel):
         """Send until there is nothing, the kernel takes no more, or others wait."""
         outbound = self.outbound
         budget = FLUSH_BYTES
+        is_last = self.request_queue.is_ended
         while outbound.pending and not self._is_blocked:
             if budget <= 0:
                 self._is_blocked = True  # Not the kernel: the others have their turn.
@@ -642,7 +670,10 @@ class HTTPChannel(PhasedChannel):
                 sent = self._send_file(budget) if outbound.had_files else None
                 if sent is None:
                     data = outbound.peek(SEND_BYTES)
-                    sent = self.send(data) if isinstance(data, bytes) else self._send_parts(data)
+                    if isinstance(data, bytes) and not is_last:
+                        sent = self.send(data)
+                    else:
+                        sent = self._send_parts(data, is_last)
                 if sent:
                     done = outbound.advance(sent)
             except Exception as error:  # noqa: BLE001 - a file of the application's: anything
@@ -697,16 +728,20 @@ class HTTPChannel(PhasedChannel):
             # and sending tell which.
             return None
 
-    def _send_parts(self, parts: Sequence[bytes | memoryview]) -> int:
+    def _send_parts(self, data: bytes | Sequence[bytes | memoryview], is_last: bool = False) -> int:
+        """Send several parts at once, or the last one of the connection together with its end."""
+        parts = (data,) if isinstance(data, bytes) else data
         if not self._sends_plainly():
             # Whoever overrides send(), or wraps the socket, sees bytes.
             return self.send(b"".join(parts))
+        # The end of the connection follows at once, and need not be a packet of its own.
+        flags = _MSG_MORE if is_last and self.outbound.pending <= SEND_BYTES else 0
         try:
-            return self.socket.sendmsg(parts)  # type: ignore[no-any-return]
+            return self.socket.sendmsg(parts, (), flags)  # type: ignore[no-any-return]
         except BlockingIOError:
             return 0
         except OSError:
-            return self.send(parts[0])  # It fails too, and knows which errors mean what.
+            return self.send(b"".join(parts))  # It fails too, and knows which errors mean what.
 
     def _sends_plainly(self) -> bool:
         """Say whether nobody has put anything between the channel and its socket."""
@@ -745,6 +780,10 @@ class HTTPChannel(PhasedChannel):
             return True
         if self._outlives_server():
             return True
+        if type(self.socket) is socket.socket:
+            unread = tcp.unread_bytes(self.socket)
+            if unread is not None:
+                return unread > 0
         try:
             return bool(self.socket.recv(1))
         except (OSError, AttributeError):
@@ -812,7 +851,8 @@ class HTTPChannel(PhasedChannel):
         self.clients.channels.discard(self)
         if self.clients.watcher is not None:
             self.clients.watcher.channel_ended()
-        self.clients.uncount(self._client_group)
+        if self._client_group:
+            self.clients.uncount(self._client_group)
         self.connected = False
         try:
             self.outbound.close()

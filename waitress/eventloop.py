@@ -203,6 +203,8 @@ class EventLoop:
         #: Descriptors that the audit has yet to come to in its round.
         self._to_audit: list[int] = []
         self._starting: deque[Any] = deque()
+        #: Native objects that came in this pass, and may have something to read already.
+        self._newcomers: list[Any] = []
         #: Where tasks are stepped by a test, nobody can be waited for: 0.
         self._hand_over_wait = hand_over_wait
         #: Released by whoever wakes the loop while it waits for the workers.
@@ -308,8 +310,10 @@ class EventLoop:
     def note_change(self, fd: int) -> None:
         """Bring the registration of one descriptor up to date with the map."""
         obj = self.map.get(fd)
-        if self._watched.get(fd) is not obj:
-            self._unwatch(fd)
+        watched = self._watched.get(fd)
+        if watched is not obj:
+            if watched is not None:
+                self._unwatch(fd)
             if obj is not None and self._poller is not None:
                 self._watch(fd, obj)
 
@@ -318,6 +322,15 @@ class EventLoop:
         obj = self._watched.get(fd)
         if obj is not None:
             self._set_mask(fd, obj, mask)
+
+    def read_soon(self, obj: Any) -> None:
+        """Have a new native object read when the events of this pass have been handled.
+
+        What it has to read is often there already, and may be answered, and the object be
+        gone, before the poller is told of it. Outside of a pass the poller tells.
+        """
+        if self._in_pass:
+            self._newcomers.append(obj)
 
     def start_soon(self, obj: Any) -> None:
         """Call ``obj.start_service()`` when the events of this pass have been handled.
@@ -380,6 +393,8 @@ class EventLoop:
             events = self._wait(timeout)
             if events:
                 self._handle_events(events, dispatch)
+                if self._newcomers:
+                    self._read_newcomers()
             if self.ready:
                 self._drain_ready()
             if self.now >= self._due_at:
@@ -475,9 +490,10 @@ class EventLoop:
             self._asked.pop(fd, None)
             self._always_ready.pop(fd, None)
             if self._masks.pop(fd, 0) and self._poller is not None:
-                # Gone already when the descriptor was closed first.
-                with contextlib.suppress(*_REFUSALS):
+                try:
                     self._poller.unregister(fd)
+                except _REFUSALS:
+                    pass  # Gone already when the descriptor was closed first.
 
     def _set_mask(self, fd: int, obj: Any, mask: int) -> None:
         if fd in self._always_ready:
@@ -598,6 +614,16 @@ class EventLoop:
                     raise
                 except BaseException:  # noqa: BLE001 - as in _guard
                     obj.handle_error()
+
+    def _read_newcomers(self) -> None:
+        newcomers, self._newcomers = self._newcomers, []
+        for obj in newcomers:
+            try:
+                obj.handle_events(READ)
+            except (ExitNow, KeyboardInterrupt, SystemExit):
+                raise
+            except BaseException:  # noqa: BLE001 - as in _guard, without its call
+                obj.handle_error()
 
     def note_time(self) -> None:
         """Bring :attr:`now` up to date, where no pass does: for those who poll themselves."""

@@ -63,8 +63,8 @@ class OutboundLimits(Protocol):
 _MOST_FILES = 4
 
 #: As many buffers as every system takes in one sendmsg (POSIX guarantees 16, all have
-#: 1024; more than a few dozen save nothing).
-_MOST_PARTS = 64
+#: 1024). Many, because each call also wakes the client, which costs more than the call.
+_MOST_PARTS = 512
 
 
 class _SpoolSegment:
@@ -459,9 +459,12 @@ class OutboundBuffer:
         self, limit: int
     ) -> tuple[list[bytes | memoryview], _SpoolSegment | _FileSegment | None]:
         """Return views of the bytes objects in front, and the file behind if there is room."""
-        views: list[bytes | memoryview] = []
+        segments = self._segments
         offset = self._offset
-        for segment in self._segments:
+        if not (offset or self._files) and self.pending <= limit and len(segments) <= _MOST_PARTS:
+            return list(segments), None  # type: ignore[arg-type]  # There are no files.
+        views: list[bytes | memoryview] = []
+        for segment in segments:
             if limit <= 0 or len(views) == _MOST_PARTS:
                 break
             if not isinstance(segment, bytes):
@@ -539,6 +542,10 @@ class OutboundBuffer:
             self.is_closed = True
             # It holds the channel, which holds this: let go, so that both are freed now.
             self._on_wait = _tell_nobody
+            if self._room is not None:
+                self._wake_worker_locked()
+            if not (self._segments or self._marks):
+                return  # The most usual case: all of it went.
             files = [
                 item
                 for item in self._segments
@@ -547,7 +554,6 @@ class OutboundBuffer:
             self._segments.clear()
             self._marks.clear()
             self.pending = self._offset = self._files = self._in_files = 0
-            self._wake_worker_locked()
         failure: Exception | None = None
         for segment in files:
             try:

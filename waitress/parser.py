@@ -504,11 +504,11 @@ class HTTPRequestParser:
             return
         length = self.content_length = _content_lengths[headers["CONTENT_LENGTH"]]
         if length:
-            self.body_rcv = FixedStreamReceiver(length, self._new_buffer())
+            self.body_rcv = FixedStreamReceiver(length, self._new_buffer(length))
 
-    def _new_buffer(self) -> OverflowableBuffer:
+    def _new_buffer(self, expected: int = 0) -> OverflowableBuffer:
         spool_dir = getattr(self.adj, "spool_dir", None)
-        return OverflowableBuffer(self.adj.inbuf_overflow, spool_dir)
+        return OverflowableBuffer(self.adj.inbuf_overflow, spool_dir, expected)
 
     def _read_expectation(self, value: str) -> None:
         """Set ``expect_continue``, or refuse what cannot be met (RFC 9110, 10.1.1)."""

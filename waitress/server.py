@@ -5,9 +5,9 @@ dispatcher, budget of temporary files, set of clients. :func:`create_server` is 
 of the library; :class:`BaseWSGIServer` and its subclasses are one listener each.
 
 Row 8: imports adjustments, alerts, audience, bind_names, channel, clients, compat,
-embedding, eventloop, observer, pollers, proxy_headers, peers, rejects, shutdown, spool,
-tcp, trigger, utilities and wasyncore; access_log, access_sink, stats, status and stuck
-where they are wanted.
+embedding, eventloop, observer, pollers, proxy_headers, peers, rejects, shutdown,
+spare_files, spool, tcp, trigger, utilities and wasyncore; access_log, access_sink, stats,
+status and stuck where they are wanted.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from waitress.pollers import descriptor_limit
 from waitress.proxy_headers import proxy_headers_middleware
 from waitress.rejects import Rejects
 from waitress.shutdown import Shutdown
+from waitress.spare_files import SpareFiles
 from waitress.spool import SpoolBudget, default_spool_limit
 from waitress.task import ThreadedTaskDispatcher
 from waitress.utilities import cleanup_unix_socket
@@ -305,6 +306,21 @@ class MultiSocketServer(Watched, Embeddable):
         wasyncore.close_all(self.map)
 
 
+class _Listener(socket.socket):
+    """A socket that remembers of what kind it is.
+
+    Others make an enumeration's member of the number whenever somebody asks, which
+    ``accept()`` does twice for each connection, for more than the system's call costs.
+    """
+
+    __slots__ = ("family", "type")
+
+    def __init__(self, family: int, type: int) -> None:
+        super().__init__(family, type)
+        self.family = super().family  # type: ignore[misc]
+        self.type = super().type  # type: ignore[misc]
+
+
 class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
     """One listening socket, and the upkeep of the connections that it accepted.
 
@@ -393,6 +409,7 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
         self.clients.limit_per_ip = getattr(adj, "connection_limit_per_ip", 0)
         self.clients.unlimited = self.trusted_peers
         self.spool = SpoolBudget(_spool_limit(adj))
+        self.spare_files = SpareFiles()
         self.task_dispatcher = ThreadedTaskDispatcher() if dispatcher is None else dispatcher
         self._rests_until = -inf
         self._has_own_socket = _sock is None
@@ -516,6 +533,13 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
     def _address_text(self) -> str:
         return address_text(self.sockinfo[3])
 
+    def create_socket(self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM) -> None:
+        """Make a non-blocking socket, for connections to be accepted from."""
+        self.family_and_type = family, type
+        sock = _Listener(family, type)
+        sock.setblocking(False)
+        self.set_socket(sock)
+
     def bind_server_socket(self) -> None:
         """Bind the socket to the address that the settings name."""
         raise NotImplementedError
@@ -593,7 +617,7 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
         return False
 
     def maintenance(self, now: float) -> None:
-        """Have the channels closed that have been idle for too long.
+        """Close the channels that have been idle for too long, and files kept in vain.
 
         Deadlines do that for channels of ours, and earlier; this sweep is for
         replacements that have none, and for those who order one by hand.
@@ -601,6 +625,7 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
         Args:
             now: seconds since the epoch.
         """
+        self.spare_files.close_unused()
         if not self.adj.channel_timeout:
             return
         cutoff = now - self.adj.channel_timeout
@@ -635,7 +660,7 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
         """Accept the connections that wait, within the connection limit."""
         self.clients.limit = self._connection_limit()
         # A stand-in for a socket may have one connection to give without end.
-        turns = ACCEPTS_PER_TURN if type(self.socket) is socket.socket else 1
+        turns = ACCEPTS_PER_TURN if type(self.socket) in (socket.socket, _Listener) else 1
         for _ in range(turns):
             if (self.clients.is_full and not self._make_room()) or not self._accept_one():
                 return
@@ -661,11 +686,14 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
             raise
         try:
             addr = self.fix_addr(addr)
-            has_room = not addr or self.clients.has_room_for(str(addr[0]))
+            clients = self.clients
+            has_room = not (clients.limit_per_ip and addr) or clients.has_room_for(str(addr[0]))
             channel = self.channel_class(self, conn, addr, self.adj, map=self._map)
             self.clients.accepted += 1
             if not has_room:
                 channel.turn_away()
+            elif getattr(channel, "reads_at_once", False) and not _is_wrapped(conn):
+                self._event_loop.read_soon(channel)
         except Exception:
             # One connection less; the listener goes on.
             self.logger.exception(f"Cannot serve the connection from {addr}")
@@ -783,6 +811,7 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
             listener.close()
         self._event_loop.deadlines.forget(self)
         self._forget_alerts()
+        self.spare_files.close()
         self.trigger.close()
         super().close()
         self._close_access_log()
@@ -903,6 +932,14 @@ def _access_log(adj: Any) -> AccessLog | None:
     from waitress.access_sink import LOGGING
 
     return AccessLog(target or LOGGING, getattr(adj, "access_log_format", "combined"))
+
+
+def _is_wrapped(conn: Any) -> bool:
+    """Say whether somebody stands between the socket and the system, for TLS as a rule.
+
+    Where there is nothing to read, it may say so in words of its own.
+    """
+    return isinstance(conn, socket.socket) and type(conn) is not socket.socket
 
 
 def _spool_limit(adj: Any) -> int:

@@ -21,8 +21,10 @@ try:
     import termios
 except ImportError:  # Windows has neither.
     _unsent_request: int | None = None
+    _unread_request: int | None = None
 else:
     _unsent_request = getattr(termios, "TIOCOUTQ", None)
+    _unread_request = getattr(termios, "FIONREAD", None)
 
 __all__ = [
     "hold_newcomers_off",
@@ -30,6 +32,7 @@ __all__ = [
     "reset_on_close",
     "stop_sending",
     "unacknowledged_bytes",
+    "unread_bytes",
 ]
 
 #: Linux runs such a program over each packet that comes to a socket (socket(7)).
@@ -48,6 +51,7 @@ _DROP_SYN = b"".join(
     )
 )
 
+
 #: The two members of ``struct linger``: on, and for how long; Windows has short ones.
 _LINGER_FOR_NO_TIME = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
 
@@ -59,13 +63,22 @@ UNSENT_LIMIT_BYTES = 128 * 1024
 
 def unacknowledged_bytes(sock: Any) -> int | None:
     """Return how many bytes the peer has not acknowledged; ``None`` when unknown."""
-    if _unsent_request is None:
+    return _asked(sock, _unsent_request)
+
+
+def unread_bytes(sock: Any) -> int | None:
+    """Return how many bytes of the peer's wait to be read; ``None`` when unknown."""
+    return _asked(sock, _unread_request)
+
+
+def _asked(sock: Any, request: int | None) -> int | None:
+    if request is None:
         return None
     try:
-        answer = fcntl.ioctl(sock.fileno(), _unsent_request, b"\0\0\0\0")
+        answer = fcntl.ioctl(sock.fileno(), request, b"\0\0\0\0")
     except (OSError, ValueError, TypeError, AttributeError):
         return None
-    return int(struct.unpack("i", answer)[0])
+    return int.from_bytes(answer, sys.byteorder)
 
 
 def limit_unsent(sock: Any) -> None:
@@ -83,7 +96,7 @@ def hold_newcomers_off(sock: Any) -> bool:
     request perhaps. Whoever is not answered at all tries again a moment later, and is
     refused, which tells that nothing was sent.
     """
-    if sys.platform != "linux" or type(sock) is not socket.socket:
+    if sys.platform != "linux" or not isinstance(sock, socket.socket):
         return False
     if sock.family not in (socket.AF_INET, socket.AF_INET6):
         return False

@@ -395,12 +395,14 @@ class dispatcher:
         if map is None:
             map = self._map
         if fd is not None and map.get(fd) is self:
-            # Another thread may be emptying the map.
-            with contextlib.suppress(KeyError):
+            try:
                 del map[fd]
-            event_loop = find_event_loop(map)
-            if event_loop is not None:
-                event_loop.note_left_threadsafe(fd)
+            except KeyError:
+                pass  # Another thread may be emptying the map.
+            if not isinstance(map, SocketMap):  # Which tells by itself.
+                event_loop = find_event_loop(map)
+                if event_loop is not None:
+                    event_loop.note_left_threadsafe(fd)
         self._fileno = None
 
     def create_socket(self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from waitress import buffers, spool
+from waitress import buffers, spare_files, spool
 
 #: What accept() may run into: a client that left, no descriptors, a network that is down.
 ACCEPT_ERRORS = (errno.ECONNABORTED, errno.EMFILE, errno.ENOBUFS, errno.ENETDOWN)
@@ -39,10 +39,15 @@ def odd_disk(rng: random.Random, likelihood: float, point: Callable[[str], None]
         return os.pwrite(fd, data[: max(1, size - size // 3)], position)
 
     files = types.SimpleNamespace(TemporaryFile=make_file, gettempdir=tempfile.gettempdir)
-    system = types.SimpleNamespace(pwrite=pwrite, pread=os.pread, fstat=os.fstat)
+    system = types.SimpleNamespace(
+        **{name: getattr(os, name) for name in ("pread", "fstat", "lseek", "ftruncate")},
+        pwrite=pwrite,
+    )
     changes: list[tuple[Any, str, Any]] = [
         (buffers, "tempfile", files),
         (buffers, "os", system),
+        (spare_files, "tempfile", files),
+        (spare_files, "os", system),
         (spool, "tempfile", files),
         (spool, "os", system),
     ]

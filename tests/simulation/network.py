@@ -237,7 +237,7 @@ class ServerSocket:
         self.client.run.note("%s: the server sends %r", self.client, bytes(data[:size]))
         return size
 
-    def sendmsg(self, parts: list[Any]) -> int:
+    def sendmsg(self, parts: list[Any], ancillary: Any = (), flags: int = 0) -> int:
         return self.send(b"".join(parts))
 
     def shutdown(self, how: int) -> None:
