@@ -90,6 +90,29 @@ ACCEPT_QUIET_SECONDS = 5.0
 RESERVED_DESCRIPTORS = 16
 #: Errors of accept() that trying again at once does not mend.
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+#: Errors of accept() that tell of the one connection only, or of the network it came by:
+#: the next may be well (accept(2), "Error handling"; BSD has ECONNRESET).
+_OF_THE_CONNECTION = frozenset(
+    getattr(errno, name)
+    for name in (
+        "ECONNABORTED",
+        "ECONNRESET",
+        "EHOSTDOWN",
+        "EHOSTUNREACH",
+        "ENETDOWN",
+        "ENETUNREACH",
+        "ENONET",
+        "ENOPROTOOPT",
+        "EOPNOTSUPP",
+        "EPERM",
+        "EPROTO",
+        "ETIMEDOUT",
+    )
+    if hasattr(errno, name)
+)
+#: Errors of accept() that say that no connection will ever come again: somebody closed the
+#: descriptor behind our back, gave its number to another file, or shut the socket down.
+_LISTENER_LOST = frozenset({errno.EBADF, errno.EINVAL, errno.ENOTSOCK})
 
 _Map = MutableMapping[int, Any]
 
@@ -277,7 +300,12 @@ class MultiSocketServer(Watched, Embeddable):
         ]
 
     def run(self) -> None:
-        """Serve until the map is empty, or until Ctrl-C or ``SystemExit``, then close."""
+        """Serve until the map is empty, or until Ctrl-C or ``SystemExit``, then close.
+
+        Raises:
+            RuntimeError: the process is a fork of the one that made the server.
+        """
+        _refuse_fork(self.task_dispatcher)
         if self.audience is not None:
             self.audience.log_events_if_wanted()
         self.lifecycle.run(self._loop, self._end_at_once)
@@ -659,6 +687,8 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
     def handle_accept(self) -> None:
         """Accept the connections that wait, within the connection limit."""
         self.clients.limit = self._connection_limit()
+        if self.next_channel_cleanup > self._event_loop.wall_clock() + self.adj.cleanup_interval:
+            self.next_channel_cleanup = 0  # The wall clock was set back.
         # A stand-in for a socket may have one connection to give without end.
         turns = ACCEPTS_PER_TURN if type(self.socket) in (socket.socket, _Listener) else 1
         for _ in range(turns):
@@ -676,9 +706,16 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
             self.set_socket_options(conn)
         except OSError as error:
             # A client that left before it was accepted ends nothing.
-            self._handle_accept_error(error)
+            number = error.errno
+            lasts = number in _EXHAUSTED
             if conn is not None:
                 conn.close()
+            elif number in _LISTENER_LOST:
+                self._give_up(error)
+                return False
+            elif number not in _OF_THE_CONNECTION:
+                lasts = True
+            self._handle_accept_error(error, lasts)
             return False
         except BaseException:
             if conn is not None:
@@ -704,8 +741,8 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
             conn.close()
         return True
 
-    def _handle_accept_error(self, error: OSError) -> None:
-        if error.errno in _EXHAUSTED:
+    def _handle_accept_error(self, error: OSError, lasts: bool) -> None:
+        if lasts:  # At once it would be the same again, and again.
             self._rest(self._event_loop.clock())
             if self.adj.log_socket_errors:
                 self._exhaustion = error
@@ -721,6 +758,30 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
 
     def _tell_accept_error(self, exc_info: Any) -> None:
         self.logger.warning("server accept() threw an exception", exc_info=exc_info)
+
+    def handle_close(self) -> None:
+        """Close; users order it, and some pollers tell so of a listener that has failed."""
+        if self._fileno is None:
+            return  # Closed already, by what the same event told first.
+        if self.accepting and not _listens(self.socket):
+            self._give_up("its descriptor was closed, shut down or given to another file")
+        else:
+            super().handle_close()
+
+    def _give_up(self, reason: object) -> None:
+        """Close a listener that can accept nothing more; the loop ends with the last one."""
+        self.logger.error(
+            f"The listener on {self.effective_host}:{self.effective_port} has failed and is "
+            f"closed; connections that are open are served to their end: {reason}"
+        )
+        try:
+            is_ours = self.getsockname() == (self.effective_host, self.effective_port)
+        except (OSError, TypeError):  # No socket, or one of another family.
+            is_ours = False
+        if not is_ours:
+            # Its number may be that of another file by now, which is not ours to close.
+            self.socket.detach()
+        self.close()
 
     def handle_error(self) -> None:
         """Log what went wrong, and go on: no connection's fault closes the listener."""
@@ -770,7 +831,12 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
     # -- running -----------------------------------------------------------------------
 
     def run(self) -> None:
-        """Serve until the map is empty, or until Ctrl-C or ``SystemExit``, then close."""
+        """Serve until the map is empty, or until Ctrl-C or ``SystemExit``, then close.
+
+        Raises:
+            RuntimeError: the process is a fork of the one that made the server.
+        """
+        _refuse_fork(self.task_dispatcher)
         self._audience().log_events_if_wanted()
         self.lifecycle.run(self._loop, self._end_at_once)
 
@@ -881,6 +947,12 @@ if hasattr(socket, "AF_UNIX"):
                 # Linux' abstract names are no files.
                 self.bind(path)
                 return
+            if _is_listened_to(path):
+                # A restart without a gap: on purpose, or else two servers by mistake.
+                self.logger.warning(
+                    f"unix socket {path} belonged to a server that still listens; "
+                    "it gets no new connections from now on"
+                )
             cleanup_unix_socket(path)
             self.bind(path)
             if os.path.exists(path):
@@ -947,6 +1019,43 @@ def _spool_limit(adj: Any) -> int:
     if limit is None:
         return default_spool_limit(getattr(adj, "spool_dir", None))
     return int(limit)
+
+
+def _listens(sock: Any) -> bool:
+    """Say whether a socket listens; where that cannot be asked, it does."""
+    option = getattr(socket, "SO_ACCEPTCONN", None)
+    if option is None or not isinstance(sock, socket.socket):
+        return True
+    try:
+        return bool(sock.getsockopt(socket.SOL_SOCKET, option))
+    except OSError:
+        return False
+
+
+def _is_listened_to(path: str) -> bool:
+    """Say whether a server, and not only the file that one left, is behind a unix socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except BlockingIOError:  # So many wait there already.
+            return True
+        except OSError:
+            return False
+    return True
+
+
+def _refuse_fork(dispatcher: Any) -> None:
+    """Raise where the threads of a dispatcher stayed behind in another process.
+
+    Requests would be accepted, and never answered. A stand-in's threads are its own affair.
+    """
+    made_in = getattr(dispatcher, "process_id", None)
+    if made_in is not None and made_in != os.getpid():
+        raise RuntimeError(
+            f"the server was made in another process ({made_in}), whose threads no fork takes "
+            "along: fork first, then make the server"
+        )
 
 
 def _close_channels(map: _Map | None) -> None:

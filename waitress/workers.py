@@ -19,6 +19,7 @@ Row 4: imports utilities.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections import deque
@@ -51,6 +52,8 @@ class ThreadedTaskDispatcher:
     stop_count: int = 0
     #: Threads that serve a task or are on their way to the queue.
     active_count: int = 0
+    #: The process that the threads were started in, once one was.
+    process_id: int | None = None
     logger: logging.Logger = logger
     queue_logger: logging.Logger = queue_logger
     #: Whether a subclass's workers may wait on ``queue_cv``, as they could always.
@@ -177,6 +180,7 @@ class ThreadedTaskDispatcher:
         while thread_no in self.threads:
             thread_no += 1
         self.threads.add(thread_no)
+        self.process_id = os.getpid()
         self.active_count += 1
         try:
             self.start_new_thread(self.handler_thread, thread_no)

@@ -12,9 +12,10 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import MappingProxyType
+from typing import Any, ClassVar, NamedTuple
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -24,10 +25,13 @@ PATIENCE = 50.0
 DESCRIPTORS = 4096
 
 
-def _spawn(module: str, *arguments: str) -> subprocess.Popen[bytes]:
+def _spawn(
+    module: str, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", f"tests.hostile.{module}", *arguments],
+        [sys.executable, "-m", module, *arguments],
         cwd=ROOT,
+        env={**os.environ, **environment},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -44,8 +48,13 @@ class Work(NamedTuple):
 class Server:
     """A server in a process of its own, and what the kernel knows of it."""
 
+    #: What runs in the process; subclasses have their own.
+    module = "tests.hostile.serving"
+    #: What stands in its environment beside what stands in ours.
+    environment: ClassVar[Mapping[str, str]] = {}
+
     def __init__(self, **settings: Any) -> None:
-        self.process = _spawn("serving", json.dumps(settings))
+        self.process = _spawn(self.module, json.dumps(settings), environment=self.environment)
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         self.log: list[str] = []
@@ -126,7 +135,9 @@ class Asking:
     def __init__(
         self, port: int, path: str = "/", pace: float = 0.01, persists: bool = True
     ) -> None:
-        self.process = _spawn("asking", str(port), path, str(pace), str(int(persists)))
+        self.process = _spawn(
+            "tests.hostile.asking", str(port), path, str(pace), str(int(persists))
+        )
         self.waits: list[tuple[float, float]] = []
         self.failures: list[str] = []
         self.errors = b""
