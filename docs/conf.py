@@ -23,6 +23,8 @@ napoleon_use_rtype = False
 napoleon_custom_sections = [("Threads", "notes"), ("Source", "notes")]
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["manual.css"]
 html_title = f"waitress {release}"
 html_show_sourcelink = False
 html_copy_source = False

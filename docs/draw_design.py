@@ -1,4 +1,4 @@
-"""Draw design.svg: the path of a request's bytes through threads and modules.
+"""Draw design.svg: the path of a request's bytes through threads and modules, and who watches.
 
 Run `python docs/draw_design.py` after a change; a test fails while the picture and this
 script differ. Needs nothing but the standard library.
@@ -13,7 +13,7 @@ from typing import NamedTuple
 from xml.sax.saxutils import escape
 
 PICTURE = Path(__file__).parent / "design.svg"
-WIDTH, HEIGHT = 1080, 560
+WIDTH, HEIGHT = 1080, 800
 BOX_WIDTH, BOX_HEIGHT = 160, 56
 
 
@@ -24,6 +24,8 @@ class Lane(NamedTuple):
     left: int
     right: int
     fill: str
+    top: int = 15
+    bottom: int = 545
 
 
 class Box(NamedTuple):
@@ -48,18 +50,22 @@ class Arrow(NamedTuple):
     end_side: str
     label: str
     shift: int = 0
+    dotted: bool = False
 
 
 LANES = (
     Lane("loop thread: all network I/O", 15, 425, "#eef4fb"),
     Lane("shared by both", 440, 640, "#f6f6f6"),
     Lane("worker threads: no network I/O", 655, 1065, "#fbf4ea"),
+    Lane("watching: there when somebody asks for it", 15, 1065, "#eff6ef", 560, 785),
 )
 
 BOXES = {
+    "server": Box(110, 120, "server", "accepts"),
     "client": Box(110, 300, "client", "socket"),
     "channel": Box(330, 300, "channel", "one connection"),
     "parser": Box(330, 120, "parser, receiver", "bytes to requests"),
+    "shutdown": Box(110, 480, "shutdown", "ends it in order"),
     "loop": Box(330, 480, "eventloop", "poller, deadlines"),
     "requests": Box(540, 120, "request_queue", "one per channel", shared=True),
     "tasks": Box(540, 210, "workers", "one task queue", shared=True),
@@ -69,6 +75,12 @@ BOXES = {
     "environ": Box(755, 120, "environ", "PEP 3333"),
     "application": Box(970, 210, "application", "yours"),
     "response": Box(755, 300, "response", "framing, head"),
+    "observer": Box(540, 640, "observer, audience", "the one seam", shared=True),
+    "events": Box(330, 640, "events, stuck", "and rejects, always"),
+    "recorder": Box(755, 640, "recorder", "timelines"),
+    "access_log": Box(970, 640, "access_log", "a thread that writes"),
+    "metrics": Box(540, 740, "metrics, stats", "figures"),
+    "status": Box(330, 740, "status", "answered by the loop"),
 }
 
 ARROWS = (
@@ -87,10 +99,28 @@ ARROWS = (
     Arrow("response", "b", "ready", "r", "bytes are there"),
     Arrow("ready", "l", "loop", "r", "wake"),
     Arrow("loop", "t", "channel", "b", "ready or due"),
+    Arrow("client", "t", "server", "b", "connect"),
+    Arrow("server", "r", "channel", "t", "", -20),
+    Arrow("shutdown", "r", "loop", "l", ""),
+    Arrow("channel", "r", "observer", "t", "", 18, dotted=True),
+    Arrow("service", "l", "observer", "t", "", 18, dotted=True),
+    Arrow("observer", "l", "events", "r", "", dotted=True),
+    Arrow("observer", "r", "recorder", "l", "", dotted=True),
+    Arrow("recorder", "r", "access_log", "l", "", dotted=True),
+    Arrow("recorder", "b", "metrics", "r", "", dotted=True),
+    Arrow("status", "r", "metrics", "l", "asks"),
+    Arrow("loop", "l", "status", "l", "", 18),
 )
 
 # Where an arrow turns.
-CORNERS = {("response", "ready"): [(755, 480)]}
+CORNERS = {
+    ("response", "ready"): [(755, 480)],
+    ("server", "channel"): [(215, 100), (215, 235), (310, 235)],
+    ("channel", "observer"): [(432, 318), (432, 552), (558, 552)],
+    ("service", "observer"): [(648, 228), (648, 552), (558, 552)],
+    ("recorder", "metrics"): [(755, 740)],
+    ("loop", "status"): [(215, 498), (215, 758)],
+}
 
 
 def edge(box: Box, side: str, shift: int) -> tuple[int, int]:
@@ -126,11 +156,16 @@ def lines() -> Iterator[str]:
 def lane_lines(lane: Lane) -> Iterator[str]:
     width = lane.right - lane.left
     yield (
-        f'<rect x="{lane.left}" y="15" width="{width}" height="{HEIGHT - 30}" rx="8" '
+        f'<rect x="{lane.left}" y="{lane.top}" width="{width}" '
+        f'height="{lane.bottom - lane.top}" rx="8" '
         f'fill="{lane.fill}"/>'
     )
-    middle = lane.left + width // 2
-    yield f'<text x="{middle}" y="45" font-weight="bold" fill="#333">{escape(lane.title)}</text>'
+    # Where no arrow passes.
+    middle = lane.right - min(width, 410) // 2
+    yield (
+        f'<text x="{middle}" y="{lane.top + 30}" font-weight="bold" fill="#333">'
+        f"{escape(lane.title)}</text>"
+    )
 
 
 def box_lines(box: Box) -> Iterator[str]:
@@ -149,8 +184,9 @@ def arrow_lines(arrow: Arrow) -> Iterator[str]:
     end = edge(BOXES[arrow.end], arrow.end_side, arrow.shift)
     points = [begin, *corners, end]
     drawn = " ".join(f"{x},{y}" for x, y in points)
+    dots = ' stroke-dasharray="2 4"' if arrow.dotted else ""
     yield (
-        f'<polyline points="{drawn}" fill="none" stroke="#444" stroke-width="1.5" '
+        f'<polyline points="{drawn}" fill="none" stroke="#444" stroke-width="1.5"{dots} '
         'marker-end="url(#head)"/>'
     )
     if arrow.label:
