@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ import pytest
 
 from tests.compat.live import hello
 from tests.timelines import make_timeline
-from waitress import create_server
+from waitress import access_log, create_server
 from waitress.access_log import AccessLog, reopen_all
 from waitress.access_writer import QUEUE_BYTES
 from waitress.runner import run
@@ -243,6 +244,50 @@ class TestSettings:
             [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
         )
         assert done.stdout == "\n"
+
+
+class TestChildren:
+    def test_begin_with_locks_that_nobody_holds(self, open_log, tmp_path):
+        log = open_log(tmp_path / "log")
+        with access_log._lock, log._writer._lock:
+            access_log._begin_anew_in_child()
+            tell(log, 1)
+            log.close()
+        assert (tmp_path / "log").read_text() == "1\n"
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
+    def test_write_lines_of_their_own_and_none_of_their_parent_s(self, tmp_path):
+        """The thread that writes, and whoever held a lock, stayed in the parent."""
+        program = textwrap.dedent(
+            """
+            import os, sys, time
+            from tests.timelines import make_timeline
+            from waitress import access_log
+            from waitress.access_log import AccessLog
+
+            path = sys.argv[1]
+            log = AccessLog(path, "%(id)s")
+            log.timeline_ended(make_timeline(request_id=1))
+            while not os.path.getsize(path):
+                time.sleep(0.01)
+            writer = log._writer
+            with access_log._lock, writer._lock:
+                child = os.fork()
+            if not child:
+                own = AccessLog(path, "%(id)s of the child")
+                own.timeline_ended(make_timeline(request_id=2))
+                own.close()
+                log.close(20)
+                os._exit(0)
+            os.waitpid(child, 0)
+            log.timeline_ended(make_timeline(request_id=3))
+            log.close()
+            """
+        )
+        subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path / "log")], timeout=60, check=True
+        )
+        assert (tmp_path / "log").read_text() == "1\n2 of the child\n3\n"
 
 
 class TestLogger:

@@ -120,8 +120,8 @@ class TestAddresses:
             (("2001:db8::1", 80, 0, 0), "2001:db8::1", "[2001:db8::1]:80"),
             (("localhost", None), "localhost", "localhost"),
             ("somewhere", "somewhere", "somewhere"),
-            (("alone",), "alone", "('alone',)"),
-            ((), "()", "()"),
+            (("alone",), "alone", "alone"),
+            ((), "()", ""),
         ],
     )
     def test_are_of_every_kind(self, peer, address, text):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import select
 import subprocess
 import sys
 import textwrap
@@ -203,13 +204,21 @@ class TestLosses:
         os.mkfifo(tmp_path / "pipe")
         reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
         writer = LineWriter(FileSink(str(tmp_path / "pipe")))
+        # More than the pipe holds: once it is readable, the writer is caught in it.
+        put(writer, "first" * 100_000)
+        assert select.select([reader], [], [], PATIENCE)[0]
         put_in = 0
         while writer.lost < 10:
             put_in += 1
             # Blocks for ever if the pipe's fullness reached those who put.
             put(writer, f"{put_in:06}" + "x" * 100, QUEUE_BYTES // 2000)
-        assert put_in > 2000
-        assert not any("lost" in record.getMessage() for record in caplog.records)
+        assert put_in > 1900
+        # Told once, by a thread of its own.
+        await_true(lambda: bool(caplog.records))
+        assert caplog.messages == [
+            f"access log {tmp_path}/pipe takes no lines: too many wait, and further ones are lost"
+        ]
+        caplog.clear()
 
         os.set_blocking(reader, True)
         got: list[bytes] = []
@@ -227,6 +236,7 @@ class TestLosses:
 
         lines = b"".join(got).decode().split("\n")
         assert lines.pop() == ""
+        assert lines.pop(0) == "first" * 100_000
         assert len(lines) == put_in - writer.lost
         assert lines == [f"{number + 1:06}" + "x" * 100 for number in range(len(lines))]
         told = [record for record in caplog.records if "lost" in record.getMessage()]
@@ -292,6 +302,29 @@ class TestLosses:
         writer.reopen()
         await_true(lambda: bool(caplog.records))
         assert "1 line(s) were lost" in caplog.records[0].getMessage()
+
+    def test_that_begin_where_no_thread_can_be_had_are_counted_all_the_same(
+        self, writing, monkeypatch, caplog
+    ):
+        class Blocked(Memory):
+            def write(self, data: bytes) -> int:
+                entered.set()
+                release.wait(PATIENCE)
+                return super().write(data)
+
+        def refuse(self: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        entered, release = threading.Event(), threading.Event()
+        writer = writing(Blocked())
+        put(writer, "one", QUEUE_BYTES)
+        assert entered.wait(PATIENCE)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            put(writer, "lost")
+        assert writer.lost == 1
+        assert caplog.messages == []
+        release.set()
 
 
 class TestErrors:
@@ -428,6 +461,31 @@ class TestErrors:
 
 
 class TestEnd:
+    def test_tells_what_was_lost_before_where_the_sink_takes_nothing(self, caplog):
+        class Blocked(Memory):
+            def write(self, data: bytes) -> int:
+                entered.set()
+                release.wait(PATIENCE)
+                return super().write(data)
+
+        entered, release = threading.Event(), threading.Event()
+        sink = Blocked()
+        writer = LineWriter(sink)
+        put(writer, "one", QUEUE_BYTES)
+        assert entered.wait(PATIENCE)
+        for _ in range(3):
+            put(writer, "lost")
+        await_true(lambda: bool(caplog.messages))
+        writer.end(0.01)
+        assert caplog.messages == [
+            "access log memory takes no lines: too many wait, and further ones are lost",
+            "access log memory takes no lines: 1 line(s) were not written within 0.01 seconds, "
+            "and 3 were lost before",
+        ]
+        release.set()
+        await_true(lambda: sink.is_closed)
+        writer.end()
+
     def test_does_not_wait_for_a_blocked_sink_for_long(self, caplog):
         class Blocked(Memory):
             def write(self, data: bytes) -> int:
@@ -441,7 +499,8 @@ class TestEnd:
         put(writer, "two")
         writer.end(0.01)
         assert caplog.messages == [
-            "access log memory takes no lines: 2 line(s) were not written within 0.01 seconds"
+            "access log memory takes no lines: 2 line(s) were not written within 0.01 seconds, "
+            "and 0 were lost before"
         ]
         release.set()
         await_true(lambda: sink.is_closed)

@@ -155,6 +155,15 @@ def test_listeners_of_one_server_share_an_audience(serve: Serve) -> None:
     running.server.unsubscribe_timelines(kept)
 
 
+def test_whoever_was_never_told_of_timelines_can_be_taken_off_and_nothing_begins(
+    serve: Serve,
+) -> None:
+    running = serve(hello)
+    running.server.unsubscribe_timelines(KeptTimelines())
+    running.call_in_loop(lambda: None)
+    assert not running.server.observer.listening
+
+
 def test_listeners_of_one_server_share_the_recorder_of_its_settings(serve: Serve) -> None:
     running = serve(hello, listen="127.0.0.1:0 127.0.0.1:0", timeline_environ=True)
     kept = KeptTimelines()

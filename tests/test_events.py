@@ -171,6 +171,20 @@ class TestOrder:
         sim.settle()
         assert len(client.responses()) == 3
 
+    def test_response_of_which_nothing_was_sent_is_never_finished(self, simulate: Simulate):
+        def application(environ: dict[str, Any], start_response: Any) -> Any:
+            sim.dispatcher.pause("before")
+            return hello(environ, start_response)
+
+        kept = KeptEvents()
+        sim = simulate(application, on_event=kept, channel_request_lookahead=1)
+        client = sim.connect(get())
+        client.shutdown()
+        sim.settle()
+        sim.dispatcher.resume("before")
+        sim.settle()
+        assert kept.told()[-2:] == ["request serviced 1", "channel closed"]
+
     def test_refused_head_is_queued_without_having_been_created(self, simulate: Simulate):
         kept = KeptEvents()
         sim = simulate(hello, on_event=kept)

@@ -467,9 +467,18 @@ class TestMarks:
     def test_of_a_first_byte_that_never_came_hold_up_no_others(self, outbound):
         outbound.put(b"abc")
         outbound.mark_next("next")
+        assert not outbound.mark("end of what never came")
+        outbound.put(b"def")
         outbound.mark("end")
         outbound.take()
         assert outbound.passed == ["end"]
+
+    def test_of_an_end_are_not_kept_where_nothing_came_since_the_first_byte_was(self, outbound):
+        outbound.mark_next("next")
+        assert not outbound.mark("end")
+        outbound.put(b"abc")
+        outbound.take()
+        assert outbound.passed == []
 
     def test_are_not_kept_when_nothing_can_come(self, outbound):
         class Thing:

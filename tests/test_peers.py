@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from waitress.peers import TrustedPeers, client_group, read_address, split_trusted
+from waitress.peers import TrustedPeers, client_group, peer_text, read_address, split_trusted
 
 
 class TestTrustedPeers:
@@ -186,3 +186,20 @@ class TestClientGroup:
     )
     def test_is_what_one_client_can_choose_from(self, host, group):
         assert client_group(host) == group
+
+
+class TestPeerText:
+    @pytest.mark.parametrize(
+        ("address", "text"),
+        [
+            (("192.0.2.1", 80), "192.0.2.1:80"),
+            (("2001:db8::1", 80, 0, 0), "[2001:db8::1]:80"),
+            (("localhost", None), "localhost"),
+            (("alone",), "alone"),
+            ("/run/peer", "/run/peer"),
+            ((), ""),
+            (None, ""),
+        ],
+    )
+    def test_names_host_and_port_as_far_as_there_are_such(self, address, text):
+        assert peer_text(address) == text

@@ -25,6 +25,7 @@ def stats(**facts: Any) -> ServerStats:
             timeline(first_byte=0.0, last_byte_out=seconds, status=status, bytes_in=7, bytes_out=9)
         )
     taken = ServerStats(
+        started_at=4900.125,
         taken_at=5000.5,
         uptime=100.25,
         connections={"idle": 11, "serving": 2},
@@ -71,7 +72,7 @@ def test_every_metric_is_read_with_its_type_and_its_help() -> None:
 @pytest.mark.parametrize(
     ("sample", "value"),
     [
-        (("waitress_start_time_seconds",), 4900.25),
+        (("waitress_start_time_seconds",), 4900.125),
         (("waitress_connections", "idle"), 11),
         (("waitress_connections", "serving"), 2),
         (("waitress_connection_limit",), 333),

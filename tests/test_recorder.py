@@ -261,6 +261,25 @@ class TestFacts:
         sim.connect(request("GET", target))
         assert (kept.only.path, kept.only.query) == (path, query)
 
+    @pytest.mark.parametrize(
+        ("target", "path"),
+        [
+            ("http://user:secret@a.example/x@y?z=1", "http://a.example/x@y"),
+            ("http://secret@a.example", "http://a.example"),
+            ("user:secret@a.example:443", "a.example:443"),
+            ("http://a.example:x/y@z", "http://a.example:x/y@z"),
+            ("a.example", "a.example"),
+        ],
+    )
+    def test_of_targets_that_are_refused_hold_no_password(
+        self, simulate: Simulate, target: str, path: str
+    ):
+        sim = simulate(hello)
+        kept = recorded(sim)
+        method = "GET" if "://" in target else "CONNECT"
+        sim.connect(f"{method} {target} HTTP/1.1\r\nHost: a.example\r\n\r\n".encode())
+        assert kept.only.path == path
+
     @pytest.mark.parametrize("coding", ["", "chunked"])
     def test_octets_of_a_body_count_as_they_came(self, simulate: Simulate, coding: str):
         sim = simulate(hello)
@@ -450,6 +469,7 @@ class TestTermination:
         sim.settle()
         assert kept.codes == ["CD"]
         assert kept.only.bytes_out == 0
+        assert kept.only.first_byte_out is kept.only.last_byte_out is None
 
     def test_client_that_resets_while_the_last_bytes_leave(self, simulate: Simulate):
         sim = simulate(large(5000))

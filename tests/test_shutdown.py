@@ -339,6 +339,22 @@ def test_what_takes_too_long_is_cut_and_named(
     assert "serve_next" not in text
 
 
+@pytest.mark.parametrize(
+    ("address", "text"),
+    [(("2001:db8::1", 4711, 0, 0), "[2001:db8::1]:4711"), (("localhost", None), "localhost")],
+)
+def test_peer_of_what_is_cut_is_named_by_host_and_port(
+    pausing: Callable[..., Simulation], caplog: pytest.LogCaptureFixture, address: Any, text: str
+) -> None:
+    sim = pausing(graceful_timeout=10)
+    sim.connect(get("/slow"))
+    sim.channel.addr = address
+    sim.server.shutdown(1)
+    let_pass(sim, 1.25)
+    (record,) = [each for each in caplog.records if each.levelno == logging.WARNING]
+    assert f", from {text}, " in record.getMessage()
+
+
 def test_setting_is_overridden_by_the_order(pausing: Callable[..., Simulation]) -> None:
     sim = pausing(graceful_timeout=100)
     client = sim.connect(get("/slow"))

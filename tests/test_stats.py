@@ -52,6 +52,31 @@ def test_every_phase_of_a_connection_has_a_name() -> None:
     assert set(TIMEOUTS) == set(CONNECTION_STATES) - {"OURS"}
 
 
+def test_the_start_of_a_server_is_the_same_each_time(simulate: Simulate) -> None:
+    """A metric that is never quite the same looks to Prometheus like restarts."""
+    sim = simulate(app)
+    sim.clock.advance(0.1)
+    first = sim.server.stats()
+    listener = sim.server
+    for step in (0.1, 0.7, 1 / 3):
+        sim.clock.advance(step)
+        stats = listener.stats()
+        assert stats.started_at == first.started_at
+        assert stats.started_at + stats.uptime == pytest.approx(stats.taken_at)
+
+
+def test_the_start_of_a_server_stays_when_the_clock_on_the_wall_is_set() -> None:
+    server = create_server(app, listen="127.0.0.1:0")
+    try:
+        before = server.stats().started_at
+        server.monitor.wall_clock = lambda: 5.0
+        assert server.stats().taken_at == 5.0
+        assert server.stats().started_at == before
+    finally:
+        server.task_dispatcher.shutdown()
+        server.close()
+
+
 def test_a_server_that_has_done_nothing_tells_so(simulate: Simulate) -> None:
     sim = simulate(app, spool_limit=12345)
     sim.clock.advance(7)

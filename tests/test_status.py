@@ -5,10 +5,12 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 import re
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -323,6 +325,16 @@ def test_its_connections_are_bounded_and_make_room_among_themselves(
     assert listener.clients is not running.server.clients
 
 
+@pytest.mark.parametrize(("given", "own"), [(30, 4), (0, 4), (2, 2)])
+def test_whoever_asks_slowly_does_not_keep_the_others_out_for_long(
+    serve: Serve, given: int, own: int
+) -> None:
+    running = serve(hello, status_listen=LOOPBACK, header_timeout=given)
+    (listener,) = running.server.status_listeners
+    assert listener.adj.header_timeout == own
+    assert running.server.adj.header_timeout == given
+
+
 def test_the_settings_of_a_proxy_are_not_for_it(serve: Serve) -> None:
     running = serve(
         hello,
@@ -335,6 +347,33 @@ def test_the_settings_of_a_proxy_are_not_for_it(serve: Serve) -> None:
     )
     with knock(running) as first, knock(running) as second:
         assert first.get("/livez").status == second.get("/livez").status == 200
+
+
+def test_a_logger_that_is_there_for_the_access_log_is_not_for_it(serve: Serve) -> None:
+    lines: list[str] = []
+    seen = threading.Semaphore(0)
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+            seen.release()
+
+    keep = Keep()
+    access = logging.getLogger("waitress.access")
+    access.addHandler(keep)
+    access.setLevel(logging.INFO)
+    try:
+        running = serve(hello, status_listen=LOOPBACK, access_log_format="%(U)s")
+        assert running.server.status_listeners[0].access_log is None
+        assert ask(running, "/livez").status == 200
+        with running.connect() as wire:
+            assert wire.get("/mine").status == 200
+        assert seen.acquire(timeout=20)
+        running.stop()
+    finally:
+        access.removeHandler(keep)
+        access.setLevel(logging.NOTSET)
+    assert lines == ["/mine"]
 
 
 # Where it listens.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 import threading
 from collections.abc import Iterator
 
@@ -35,6 +36,17 @@ def reopen_all() -> None:
     """
     for writer in list(_writers.values()):
         writer.reopen()
+
+
+def _begin_anew_in_child() -> None:
+    global _lock
+    _lock = threading.Lock()
+    for writer in _writers.values():
+        writer.begin_anew_in_child()
+
+
+# Windows has no forks.
+getattr(os, "register_at_fork", dict)(after_in_child=_begin_anew_in_child)
 
 
 class AccessLog:

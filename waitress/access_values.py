@@ -4,7 +4,7 @@ Owns the meaning of each value: which instants make a duration, what a client's 
 where proxies speak for it, what counts as body. Text is as it came; to escape it is the
 affair of whoever makes a line of it.
 
-Row 1: imports timeline.
+Row 1: imports peers and timeline.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from waitress import peers
 from waitress.timeline import Timeline
 
 __all__ = [
@@ -136,13 +137,7 @@ def remote_address(facts: Facts) -> str:
 
 def peer_text(facts: Facts) -> str:
     """Return address and port of the connection's peer, whatever proxies tell."""
-    peer = facts.timeline.peer
-    if not isinstance(peer, tuple) or len(peer) < 2:
-        return str(peer)
-    host, port = str(peer[0]), peer[1]
-    if port is None:
-        return host
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return peers.peer_text(facts.timeline.peer)
 
 
 def request_words(facts: Facts) -> list[str]:

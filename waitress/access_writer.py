@@ -10,6 +10,7 @@ Row 1: imports access_sink.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import threading
 import time
@@ -64,14 +65,20 @@ class LineWriter:
     def __init__(self, sink: Sink, clock: Callable[[], float] = time.monotonic) -> None:
         self._sink = sink
         self._clock = clock
+        self._users = 1
+        self._begin()
+
+    def _begin(self) -> None:
+        """Begin with nothing to write and no thread."""
         self._lock = threading.Lock()
-        # guarded by _lock:
+        # guarded by _lock, as is _users:
         self._entries: list[Entry] = []
         self._size = 0
         #: Entries that are neither written nor lost.
         self._waiting = 0
         self._lost = 0
-        self._users = 1
+        #: Whether it was told that lines are being lost, since it was last told how many.
+        self._loss_is_told = False
         self._is_running = False
         self._is_asleep = False
         self._ends_at = inf
@@ -109,15 +116,23 @@ class LineWriter:
         with self._lock:
             if self._size + size > QUEUE_BYTES:
                 self._lost += 1
+                if self._loss_is_told or not self._waiting:
+                    return
+                self._loss_is_told = True
+            else:
+                self._take_locked(render, size)
                 return
-            self._entries.append(Entry(render, size))
-            self._size += size
-            self._waiting += 1
-            if self._is_asleep:
-                self._is_asleep = False
-                self._wake()
-            elif not self._is_running:
-                self._start()
+        self._tell_of_blockage()
+
+    def _take_locked(self, render: Callable[[], str], size: int) -> None:
+        self._entries.append(Entry(render, size))
+        self._size += size
+        self._waiting += 1
+        if self._is_asleep:
+            self._is_asleep = False
+            self._wake()
+        elif not self._is_running:
+            self._start()
 
     def reopen(self) -> None:
         """Open the sink's file anew before the next line. Safe in a signal's handler."""
@@ -140,6 +155,29 @@ class LineWriter:
         self._is_running = True
         # Whatever way the process ends: connections that are open until then are told of.
         atexit.register(self.end)
+
+    def _tell_of_blockage(self) -> None:
+        """Tell that lines are being lost; not in this thread, which may be the loop's.
+
+        The sink's own thread is caught in it, perhaps for ever, and the log may go the same
+        way as the lines.
+        """
+        text = "access log %s takes no lines: too many wait, and further ones are lost"
+        with contextlib.suppress(RuntimeError):  # There is no thread for us now.
+            threading.Thread(
+                target=logger.warning,
+                args=(text, self.name),
+                name="waitress-access-log-warning",
+                daemon=True,
+            ).start()
+
+    def begin_anew_in_child(self) -> None:
+        """Begin anew in a process that was forked: the thread stayed in the parent.
+
+        So did the lines that wait, which it will write; and whoever held a lock then.
+        """
+        atexit.unregister(self.end)
+        self._begin()
 
     # -- who uses it ---------------------------------------------------------------------
 
@@ -172,10 +210,12 @@ class LineWriter:
         if thread.is_alive():
             atexit.unregister(self.end)
             logger.warning(
-                "access log %s takes no lines: %d line(s) were not written within %g seconds",
+                "access log %s takes no lines: %d line(s) were not written within %g seconds, "
+                "and %d were lost before",
                 self.name,
                 self._waiting,
                 timeout,
+                self._lost - self._lost_told,
             )
 
     # -- the thread ----------------------------------------------------------------------
@@ -311,3 +351,5 @@ class LineWriter:
         logger.warning("access log %s: %d line(s) were lost", self.name, lost - self._lost_told)
         self._lost_told = lost
         self._told_at = now
+        with self._lock:
+            self._loss_is_told = False

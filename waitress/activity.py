@@ -3,7 +3,7 @@
 Owns the table of running requests. It follows the workers, not the connections: a request
 whose client has left is still run, and its connection is no more.
 
-Row 2: imports metrics and observer.
+Row 2: imports metrics, observer and peers.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from waitress.metrics import METHOD_CHARACTERS, path_text, peer_text
+from waitress.metrics import METHOD_CHARACTERS, path_text
 from waitress.observer import Observer
+from waitress.peers import peer_text
 
 __all__ = [
     "Activity",

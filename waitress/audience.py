@@ -63,7 +63,7 @@ class Audience:
 
     def unsubscribe_timelines(self, listener: TimelineListener) -> None:
         """Tell it no more."""
-        self._in_loop(lambda: self.record().unsubscribe(listener))
+        self._in_loop(lambda: self._unsubscribe_timelines(listener))
 
     def subscribe_events(self, tell: Callable[[Event], object]) -> None:
         """Call ``tell`` with an object for each event from now on."""
@@ -98,6 +98,10 @@ class Audience:
         self._observers.subscribe(observer)
         for server in self._servers:
             self._show_to(server)
+
+    def _unsubscribe_timelines(self, listener: TimelineListener) -> None:
+        if self._recorder is not None:
+            self._recorder.unsubscribe(listener)
 
     def _show_to(self, server: Any) -> None:
         if len(self._observers.subscribers) > 1:

@@ -7,7 +7,7 @@ Everything is bounded, whatever clients send: buckets are fixed, labels come fro
 lists below, and of what a client says only the paths of the few slowest requests are
 kept, cut short and for some minutes.
 
-Row 1: imports timeline.
+Row 1: imports peers and timeline.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import threading
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from waitress.peers import peer_text
 from waitress.timeline import Timeline
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "RequestTotals",
     "SlowRequest",
     "path_text",
-    "peer_text",
 ]
 
 #: Upper bounds of the buckets, in seconds. A wait is short where all is well.
@@ -308,16 +307,6 @@ def path_text(path: str) -> str:
     """Return a path as it may be shown: without a query, cut short."""
     path = path.partition("?")[0]
     return path if len(path) <= PATH_CHARACTERS else path[:PATH_CHARACTERS] + "..."
-
-
-def peer_text(peer: Any) -> str:
-    """Return host and port of a peer; one at a unix socket has no port."""
-    if not isinstance(peer, tuple) or len(peer) < 2:
-        return str(peer or "")
-    host, port = str(peer[0]), peer[1]
-    if port is None:
-        return host
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _between(start: float | None, end: float | None) -> float | None:

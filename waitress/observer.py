@@ -90,7 +90,10 @@ class Observer:
         """Tell that all bytes of the response are in the output buffer (worker, loop)."""
 
     def request_finished(self, request: Any) -> None:
-        """Tell that the last byte of the response was handed to the kernel (loop)."""
+        """Tell that the last byte of the response was handed to the kernel.
+
+        (Loop; worker, where all of it had left before the request was serviced.)
+        """
 
     def request_cancelled(self, request: Any) -> None:
         """Tell that the request never starts: an earlier one ended the connection."""

@@ -302,11 +302,12 @@ class OutboundBuffer:
         """Remember ``what`` until everything appended so far was sent.
 
         True, and not remembered, when all of it was sent already; false when it never
-        will be.
+        will be, as when nothing was appended since :meth:`mark_next`.
         """
         with self._lock:
             if self._marks and self._marks[-1][0] > self.sent_total + self.pending:
-                del self._marks[-1]  # Of a first byte that never came.
+                del self._marks[-1]  # Of a first byte that never came: nor does a last one.
+                return False
             if self.is_closed:
                 return False
             if not self.pending:

@@ -20,7 +20,7 @@ from ipaddress import (
     ip_network,
 )
 
-__all__ = ["Trusted", "TrustedPeers", "client_group", "read_address", "split_trusted"]
+__all__ = ["Trusted", "TrustedPeers", "client_group", "peer_text", "read_address", "split_trusted"]
 
 #: How trusted peers are told, see :class:`TrustedPeers`.
 Trusted = str | IPv4Address | IPv6Address | IPv4Network | IPv6Network | Collection[object] | None
@@ -135,3 +135,18 @@ def client_group(host: str) -> str:
     if address is None:
         return ""
     return str(address) if address.version == 4 else f"{address.packed[:8].hex(':', 2)}::/64"
+
+
+def peer_text(address: object) -> str:
+    """Return a peer's address in words: host and port, as far as there are such.
+
+    Args:
+        address: as a connection has it: a tuple of host and port, the latter ``None`` at a
+            unix socket; subclasses of a server make it as they like.
+    """
+    if not isinstance(address, tuple) or not address:
+        return str(address or "")
+    host = str(address[0])
+    if len(address) < 2 or address[1] is None:
+        return host
+    return f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}"

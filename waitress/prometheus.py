@@ -69,7 +69,7 @@ METRICS: tuple[Metric, ...] = (
         "start_time_seconds",
         "seconds since the epoch",
         "When the server was made.",
-        lambda stats: stats.taken_at - stats.uptime,
+        lambda stats: stats.started_at,
     ),
     _gauge(
         "connections",

@@ -220,7 +220,8 @@ class Recorder(Observer):
         with self._lock:
             life.is_served = False
             is_cut = life.is_cut
-        if is_cut:
+        # Of a response that failed before anything of it was buffered, nothing will leave.
+        if is_cut or (life.termination and life.end == life.begin):
             self._end(life)
 
     # -- it leaves, or ends otherwise ------------------------------------------------------
@@ -326,7 +327,17 @@ def _note_head(life: Timeline, request: Any) -> None:
         if getattr(request, "proxy_scheme", ""):
             # RFC 9112, 3.2.2: http://authority/path
             target = "/" + target.partition("://")[2].partition("/")[2]
+        elif target[:1] != "/":  # Of a form that was refused, as a rule.
+            target = _without_user(target)
         life.path = target
+
+
+def _without_user(target: str) -> str:
+    """Take name and password of a user out of a target (RFC 9110, 4.2.4)."""
+    start = target.find("://") + 3 if "://" in target else 0
+    end = target.find("/", start)
+    at = target.rfind("@", start, end if end >= 0 else len(target))
+    return target if at < 0 else target[:start] + target[at + 1 :]
 
 
 def _note_refusal(life: Timeline, error: Any, phase: str) -> None:

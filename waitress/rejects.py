@@ -4,7 +4,7 @@ Owns the logger ``waitress.reject``. A refusal is told at INFO, so that nothing 
 unless somebody asks for it; it is counted in any case. The lines are safe to read with any
 tool: whatever a client sent is cut short and escaped, and cannot begin a line of its own.
 
-Row 1: imports observer.
+Row 1: imports observer and peers.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import threading
 from typing import Any
 
 from waitress.observer import Observer
+from waitress.peers import peer_text
 
 __all__ = ["SAMPLE_BYTES", "RejectCounts", "Rejects", "escaped", "reject_logger"]
 
@@ -82,7 +83,7 @@ class Rejects(Observer):
             self.logger.info(
                 'refused: reason=%s peer=%s channel=%s request=%s sample="%s"%s',
                 _as_word(reason),
-                _as_word(_peer_text(peer)),
+                _as_word(peer_text(peer)),
                 channel_id or "-",
                 request_id or "-",
                 escaped(sample),
@@ -104,13 +105,3 @@ def escaped(sample: bytes | str) -> str:
 def _as_word(text: str) -> str:
     """Escape the blank too, which ends a value that has no quotes around it."""
     return escaped(text).replace(" ", "\\x20") or "-"
-
-
-def _peer_text(peer: Any) -> str:
-    """Return host and port; a peer at a unix socket has no port, and a user's any form."""
-    if not isinstance(peer, tuple) or len(peer) < 2:
-        return str(peer)
-    host, port = str(peer[0]), peer[1]
-    if port is None:
-        return host
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -994,10 +994,16 @@ if hasattr(socket, "AF_UNIX"):
 
 
 def _access_log(adj: Any) -> AccessLog | None:
-    """Return the access log that the settings, or else the logger's own handlers, ask for."""
+    """Return the access log that the settings, or else the logger's own handlers, ask for.
+
+    An empty text asks for none; the settings of a status listener have it.
+    """
     target = getattr(adj, "access_log", None)
-    logger = logging.getLogger("waitress.access")
-    if not target and not (logger.handlers and logger.isEnabledFor(logging.INFO)):
+    if target is None:
+        logger = logging.getLogger("waitress.access")
+        if not (logger.handlers and logger.isEnabledFor(logging.INFO)):
+            return None
+    elif not target:
         return None
     # Not in memory where there is none.
     from waitress.access_log import AccessLog

@@ -13,7 +13,7 @@ Owns the one state machine of the end, which all listeners of a server share::
 It moves when it is ordered to, when a connection rests or ends (:mod:`waitress.clients`
 tells), when the workers have ended, and at its one deadline. Nothing polls.
 
-Row 7: imports clients, eventloop, rejects, service and workers.
+Row 7: imports clients, eventloop, peers, rejects, service and workers.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from typing import Any
 
 from waitress.clients import Clients
 from waitress.eventloop import EventLoop, ExitNow
+from waitress.peers import peer_text
 from waitress.rejects import escaped
 from waitress.service import serve_next
 from waitress.workers import ThreadedTaskDispatcher
@@ -352,7 +353,7 @@ class Shutdown:
         logger.warning(
             "cut by the shutdown: %s, from %s, %.3f s old%s",
             what,
-            escaped(_peer(channel.addr)),
+            escaped(peer_text(channel.addr)),
             now - channel.phase_since,
             stack,
         )
@@ -378,10 +379,6 @@ def _request_line(request: Any) -> str:
         words[1] = words[1].partition(b"?")[0]
     number = getattr(request, "request_id", 0)
     return f'"{escaped(b" ".join(words))}" (request {number})'
-
-
-def _peer(addr: Any) -> str:
-    return ":".join(map(str, addr)) if isinstance(addr, tuple) else str(addr)
 
 
 def _channels_in_service() -> Iterator[tuple[int, Any]]:

@@ -3,7 +3,7 @@
 Owns how a stack and a request line read there. What a client sent is escaped, and shown
 without its query, which may hold what is secret.
 
-Row 2: imports rejects.
+Row 2: imports peers and rejects.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import traceback
 from types import FrameType
 from typing import Any
 
+from waitress import peers
 from waitress.rejects import escaped
 
 __all__ = ["current_frames", "format_frame", "peer_text", "request_line", "thread_names"]
@@ -57,10 +58,4 @@ def request_line(request: Any) -> str:
 
 def peer_text(channel: Any) -> str:
     """Return the address of a channel's peer; ``-`` where there is no channel."""
-    address = getattr(channel, "addr", None)
-    if isinstance(address, tuple) and len(address) >= 2 and address[1] is not None:
-        host = str(address[0])
-        return escaped(f"[{host}]:{address[1]}" if ":" in host else f"{host}:{address[1]}")
-    if isinstance(address, tuple) and address:
-        address = address[0]
-    return escaped(str(address)) if address else "-"
+    return escaped(peers.peer_text(getattr(channel, "addr", None))) or "-"

@@ -42,7 +42,8 @@ class ServerStats:
     """What a server has done and does. Times in seconds, sizes in bytes.
 
     Args:
-        taken_at: when this was, in seconds since the epoch.
+        started_at: when the server was made, in seconds since the epoch; the same each time.
+        taken_at: when this was, likewise.
         uptime: since the server was made.
         connections: open connections by what they are doing (:data:`CONNECTION_STATES`).
         connection_limit: how many there may be; ``None`` before the first one.
@@ -61,6 +62,7 @@ class ServerStats:
         requests: the requests that have ended since the measuring began.
     """
 
+    started_at: float
     taken_at: float
     uptime: float
     connections: dict[str, int]
@@ -100,6 +102,8 @@ class Monitor:
         event_loop = listener._event_loop
         self.clock = event_loop.clock
         self.wall_clock = event_loop.wall_clock
+        # Once: the difference of two clocks is never quite the same again.
+        self._started_at = self.wall_clock() - (self.clock() - listener.made_at)
         self.activity = Activity(listener.task_dispatcher, self.clock)
         self._lock = threading.Lock()
         # guarded by _lock:
@@ -128,6 +132,7 @@ class Monitor:
         dispatcher = listener.task_dispatcher
         connections, waiting, buffered = _look_at(tuple(clients.channels))
         return ServerStats(
+            started_at=self._started_at,
             taken_at=self.wall_clock(),
             uptime=self.clock() - listener.made_at,
             connections=connections,

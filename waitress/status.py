@@ -22,6 +22,7 @@ import os
 import platform
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from math import inf
 from typing import Any
 
 from waitress import prometheus, status_page
@@ -36,6 +37,9 @@ __all__ = ["CONNECTION_LIMIT", "StatusAnswers", "open_status_listeners", "with_h
 
 #: Connections to the status listener at once; they count in no figure of the server's.
 CONNECTION_LIMIT = 50
+#: A question comes in one piece. Connections are few: whoever keeps one without asking loses it
+#: after a quarter of this time where another wants it, and then in any case.
+_MOST_HEADER_SECONDS = 4
 #: A question has no body worth keeping.
 _MOST_BODY_BYTES = 65536
 #: Answers stay in memory: the loop shall not wait for a disk.
@@ -97,6 +101,7 @@ def _own_adjustments(adj: Any, unix_socket: str | None) -> Any:
     own.unix_socket = unix_socket
     own.connection_limit = CONNECTION_LIMIT
     own.connection_limit_per_ip = 0
+    own.header_timeout = min(getattr(adj, "header_timeout", 0) or inf, _MOST_HEADER_SECONDS)
     own.proxy_protocol = False
     own.channel_request_lookahead = 0
     own.max_request_body_size = _MOST_BODY_BYTES
@@ -104,7 +109,8 @@ def _own_adjustments(adj: Any, unix_socket: str | None) -> Any:
     own.spool_limit = 0
     own.status_listen = ()
     # Whoever watches the server does not watch its watchers.
-    own.on_event = own.access_log = None
+    own.on_event = None
+    own.access_log = ""
     own.timeline_environ = False
     return own
 
