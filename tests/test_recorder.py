@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 import os
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -304,16 +306,59 @@ class TestFacts:
         seen = []
 
         class Listener(KeptTimelines):
+            environ_names = ("PATH_INFO", "REMOTE_USER")
+
             def timeline_ended(self, timeline: Any) -> None:
-                seen.append(timeline.environ["PATH_INFO"])
+                seen.append(timeline.environ)
                 super().timeline_ended(timeline)
 
         sim = simulate(hello)
         kept = Listener()
         sim.server.subscribe_timelines(kept)
         sim.connect(get("/x"))
-        assert seen == ["/x"]
+        assert seen == [{"PATH_INFO": "/x"}]
         assert kept.only.environ is None
+
+    def test_environ_is_let_go_while_the_client_still_reads(self, simulate: Simulate):
+        """And with it whatever the application keeps in there."""
+
+        class Listener(KeptTimelines):
+            environ_names = ("REMOTE_USER",)
+
+        class Session:
+            pass
+
+        sessions: list[weakref.ref[Session]] = []
+
+        def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+            session = environ["session"] = Session()
+            environ["REMOTE_USER"] = "joe"
+            sessions.append(weakref.ref(session))
+            return hello(environ, start_response)
+
+        sim = simulate(application)
+        kept = Listener()
+        sim.server.subscribe_timelines(kept)
+        client = sim.knock(10)
+        client.is_reading = False
+        client.send(get())
+        sim.settle()
+        assert not kept.timelines
+        assert sim.channel.timelines[0].environ == {"REMOTE_USER": "joe"}
+        gc.collect()
+        assert sessions[0]() is None
+
+    def test_environ_that_nobody_wants_is_not_kept(self, simulate: Simulate):
+        gate = []
+
+        def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+            gate.append(sim.channel.timelines[0].environ)
+            return hello(environ, start_response)
+
+        sim = simulate(application)
+        recorded(sim)
+        sim.connect(get())
+        assert gate == [None]
 
     def test_nothing_of_the_connection_is_held_afterwards(self, simulate: Simulate):
         sim = simulate(hello)

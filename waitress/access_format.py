@@ -78,6 +78,9 @@ class Format(Protocol):
     Threads: immutable; ``capture`` belongs to the loop's thread, ``render`` to any one.
     """
 
+    #: The variables of the environ that it shows.
+    environ_names: set[str]
+
     def capture(self, timeline: Timeline) -> Capture:
         """Take what may change after the request has ended."""
 
@@ -106,7 +109,7 @@ class _AtomFormat:
     """A text in which atoms stand for values."""
 
     def __init__(self, text: str) -> None:
-        self._environ_names = {"REMOTE_ADDR", "REMOTE_USER"}
+        self.environ_names = {"REMOTE_ADDR", "REMOTE_USER"}
         self._pieces: list[str | _Piece] = []
         control = _CONTROL.search(text)
         if control is not None:
@@ -134,7 +137,7 @@ class _AtomFormat:
             inner, kind = name[1:-2], name[-1]
             value = BRACED[kind](inner)
             if kind == "e":
-                self._environ_names.add(inner)
+                self.environ_names.add(inner)
         elif name in VALUES:
             value = VALUES[name][0]
         else:
@@ -154,7 +157,7 @@ class _AtomFormat:
         return piece
 
     def capture(self, timeline: Timeline) -> Capture:
-        return captured(timeline, self._environ_names)
+        return captured(timeline, self.environ_names)
 
     def render(self, timeline: Timeline, capture: Capture) -> str:
         facts = facts_of(timeline, capture)
@@ -236,8 +239,11 @@ def _cut(text: str) -> str:
 class _JsonFormat:
     """An object of JSON; each line has the same names, ``null`` for what there is not."""
 
+    def __init__(self) -> None:
+        self.environ_names = {"REMOTE_ADDR", "REMOTE_USER"}
+
     def capture(self, timeline: Timeline) -> Capture:
-        return captured(timeline, {"REMOTE_ADDR", "REMOTE_USER"})
+        return captured(timeline, self.environ_names)
 
     def render(self, timeline: Timeline, capture: Capture) -> str:
         facts = facts_of(timeline, capture)

@@ -65,6 +65,8 @@ class AccessLog:
 
     def __init__(self, target: str, format_text: str) -> None:
         self._format = make_format(format_text)
+        #: See :class:`waitress.timeline.TimelineListener`.
+        self.environ_names = self._format.environ_names
         self._is_closed = False
         with _lock, _naming(target):
             self._identity = identity_of(target)

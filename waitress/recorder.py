@@ -88,6 +88,8 @@ class Recorder(Observer):
         self._event_loop = event_loop
         self._clock = event_loop.clock
         self._listeners: tuple[TimelineListener, ...] = ()
+        #: The variables of environs that one of them wants.
+        self._environ_names: frozenset[str] = frozenset()
         self._failures = FirstFailures()
         #: Those that have ended and wait for the loop to tell them.
         self._ended: deque[_Life] = deque()
@@ -97,12 +99,17 @@ class Recorder(Observer):
     def subscribe(self, listener: TimelineListener) -> None:
         """Tell one more of timelines."""
         if not any(each is listener for each in self._listeners):
-            self._listeners = (*self._listeners, listener)
+            self._set((*self._listeners, listener))
 
     def unsubscribe(self, listener: TimelineListener) -> None:
         """Tell one less; harmless when it was not told."""
-        self._listeners = tuple(each for each in self._listeners if each is not listener)
+        self._set(tuple(each for each in self._listeners if each is not listener))
         self._failures.forget(listener)
+
+    def _set(self, listeners: tuple[TimelineListener, ...]) -> None:
+        self._listeners = listeners
+        names = (getattr(each, "environ_names", ()) for each in listeners)
+        self._environ_names = frozenset().union(*names)
 
     # -- the request comes: loop -----------------------------------------------------------
 
@@ -173,7 +180,8 @@ class Recorder(Observer):
         life = _life_of(request)
         if life is None:
             return
-        life.environ = environ
+        if self._environ_names:
+            life.environ = environ
         if self.fills_environ:
             environ["waitress.timeline"] = TimelineView(life)
             environ["waitress.request_id"] = request.request_id
@@ -217,6 +225,12 @@ class Recorder(Observer):
             return
         life.serviced = self._clock()
         life.end = life.outbound.appended_total
+        environ = life.environ
+        if environ is not None:
+            # What else an application keeps in there shall not live as long as the client
+            # takes to read.
+            names = self._environ_names
+            life.environ = {name: environ[name] for name in names if name in environ}
         with self._lock:
             life.is_served = False
             is_cut = life.is_cut

@@ -96,7 +96,9 @@ class Timeline:
     #: of it left, :attr:`bytes_out` tells.
     status: str
     headers: Mapping[str, str]  #: request fields, names as the parser has them
-    environ: dict[str, Any] | None  #: of the application; ``None`` once nobody needs it
+    #: The application's, later those of its variables that a listener wants, as they were
+    #: at the end of the service; ``None`` where none does, and when all were told.
+    environ: dict[str, Any] | None
     refusal: str  #: the reason of a refusal, e.g. ``obs-fold``; else ``""``
     #: Who ended it, and in which phase; two letters, empty until that is known. Who:
     #: ``-`` nobody, ``C`` the client, ``S`` the server, ``A`` the application, ``O`` the
@@ -202,7 +204,11 @@ class TimelineView:
 
 
 class TimelineListener(Protocol):
-    """Who is told of timelines."""
+    """Who is told of timelines.
+
+    May have an attribute ``environ_names``: the variables of the application's environ that
+    are wanted in :attr:`Timeline.environ`. Read when the listener subscribes.
+    """
 
     def timeline_ended(self, timeline: Timeline) -> None:
         """Take a timeline that is complete.
