@@ -27,6 +27,8 @@ STEPS_VARIABLE = "BENCHMARKS_BURN_STEPS"
 CHUNKS, CHUNK_BYTES = 100, KIB
 REPLY_BYTES = 900_000
 SLEEP_SECONDS = 0.01
+#: How long a request of the overload benchmark keeps its thread.
+WORK_SECONDS = 0.005
 FILE_BLOCK_BYTES = 64 * KIB
 
 HELLO = b"Hello, world!\n"
@@ -92,6 +94,12 @@ def sleep(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     return _reply(start_response, HELLO)
 
 
+def work(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    """Keep the thread for a while, as a small page with a query does."""
+    time.sleep(WORK_SECONDS)
+    return _reply(start_response, HELLO)
+
+
 def burn_a_millisecond(environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
     """Compute what takes a millisecond when nobody else wants the processor."""
     burn(int(os.environ[STEPS_VARIABLE]))
@@ -133,6 +141,7 @@ ROUTES: dict[str, Application] = {
     "/900k": new_body,
     "/file": send_file,
     "/sleep": sleep,
+    "/work": work,
     "/burn": burn_a_millisecond,
     "/spin": spin,
 }

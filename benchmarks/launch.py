@@ -1,7 +1,8 @@
 """The process of a server that has no command of its own, or whose command says too little.
 
-``python launch.py NAME PORT THREADS CONNECTIONS`` runs in that server's environment, so
-it imports nothing of this project but the application. Nothing is logged by any server.
+``python launch.py NAME PORT THREADS CONNECTIONS [SETTING=VALUE ...]`` runs in that server's
+environment, so it imports nothing of this project but the application. Nothing is logged by
+any server. Further settings are for waitress only.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class Facts:
     port: int
     threads: int
     connections: int
+    #: Further settings, as ``NAME=VALUE``.
+    settings: tuple[str, ...] = ()
 
 
 def run_waitress(application: Any, facts: Facts) -> None:
@@ -39,6 +42,9 @@ def run_waitress(application: Any, facts: Facts) -> None:
     settings.update(backlog=BACKLOG, channel_timeout=KEEP_ALIVE_SECONDS)
     if facts.connections > MANY_CONNECTIONS:
         settings.update(connection_limit=facts.connections, asyncore_use_poll=True)
+    for setting in facts.settings:
+        name, _, value = setting.partition("=")
+        settings[name] = value
     import_module("waitress").create_server(application, **settings).run()
 
 
@@ -78,4 +84,5 @@ SERVERS = {
 if __name__ == "__main__":
     # By this name, as the servers that have a command of their own import it.
     _application = import_module("applications").application
-    SERVERS[sys.argv[1]](_application, Facts(*map(int, sys.argv[2:5])))
+    _port, _threads, _connections = map(int, sys.argv[2:5])
+    SERVERS[sys.argv[1]](_application, Facts(_port, _threads, _connections, tuple(sys.argv[5:])))

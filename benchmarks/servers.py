@@ -36,7 +36,8 @@ class Server:
 def _launched(name: str) -> Callable[[Path, Facts], list[str]]:
     def command(binaries: Path, facts: Facts) -> list[str]:
         numbers = map(str, (facts.port, facts.threads, facts.connections))
-        return [str(binaries / "python"), str(HERE / "launch.py"), name, *numbers]
+        launch = str(HERE / "launch.py")
+        return [str(binaries / "python"), launch, name, *numbers, *facts.settings]
 
     return command
 

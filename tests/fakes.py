@@ -559,6 +559,17 @@ class SteppedDispatcher:
         """Queue a task."""
         self.queue.append(task)
 
+    def waiting(self) -> int:
+        """Count all that nobody has begun: no thread is ever idle."""
+        return len(self.queue)
+
+    def withdraw(self, task: Any) -> bool:
+        """Take a task back; say whether it was there."""
+        if task not in self.queue:
+            return False
+        self.queue.remove(task)
+        return True
+
     def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
         """Cancel what is queued."""
         pending = list(self.queue)

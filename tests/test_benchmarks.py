@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks import applications, load, report
+from benchmarks import applications, load, overload, report
 from benchmarks.__main__ import main
 from benchmarks.errors import RowError
+from benchmarks.launch import Facts
+from benchmarks.open_loop import OpenLoop, Outcome
 from benchmarks.results import MEASURES, Results, Sample, Target
 from benchmarks.rows import ROWS
 from benchmarks.servers import OURS, RELEASED, SERVERS
@@ -216,3 +221,62 @@ def test_a_file_is_served_where_there_is_no_wrapper(
     file.write_bytes(b"y" * 100_000)
     monkeypatch.setenv(applications.FILE_VARIABLE, str(file))
     assert ask("/file") == ("200 OK", b"y" * 100_000)
+
+
+# Overload.
+
+
+def test_open_loop_tells_answers_refusals_and_those_who_waited_in_vain(serve: Any) -> None:
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        number = next(numbers)
+        if number % 4 == 3:
+            released.wait(20)
+        start_response("503 Busy" if number % 4 == 2 else "200 OK", [("Content-Length", "2")])
+        return [b"ok"]
+
+    numbers = itertools.count()
+    released = threading.Event()
+    running = serve(application, threads=100)
+    outcome = OpenLoop(running.port, "/", rate=100, patience=0.3, seed=1).run(0.0, 0.4)
+    released.set()
+    assert outcome.offered == len(outcome.good) + outcome.refused + outcome.late > 10
+    assert outcome.broken == 0
+    assert min(outcome.refused, outcome.late, len(outcome.good)) > 0
+    assert 0 < outcome.latency(0.5) < 0.3
+
+
+def test_open_loop_tells_of_connections_that_end_without_an_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port = listening.getsockname()[1]
+    outcome = OpenLoop(port, "/", rate=200, patience=0.3, seed=1).run(0.0, 0.1)
+    assert outcome.offered == outcome.broken > 0
+    assert outcome.latency(0.5) is None
+
+
+def test_outcomes_are_told_a_second() -> None:
+    outcome = Outcome(2.0, 10, [0.1, 0.2, 0.3], refused=4, late=2, broken=1, lag=0.01)
+    told = overload.figures(outcome)
+    assert told == {
+        "offered": 5.0,
+        "good": 1.5,
+        "refused": 2.0,
+        "late": 1.0,
+        "broken": 0.5,
+        "p50_ms": 200.0,
+        "p99_ms": 300.0,
+        "lag_ms": 10.0,
+    }
+    run = {
+        "versions": {"a": "1"},
+        "samples": {"a": [{"load": 2.0, **told}, {"load": 3.0, "failure": "does not start"}]},
+    }
+    lines = overload.table(run).splitlines()
+    assert lines[0] == "a (1)"
+    assert lines[3].split()[:3] == ["2.00", "5.00", "1.50"]
+    assert lines[4].split() == ["3.00", "does", "not", "start"]
+
+
+def test_settings_of_a_contestant_reach_the_command() -> None:
+    facts = Facts(80, 4, 10, overload.LIMITED.settings)
+    command = overload.LIMITED.server.command(Path("/bin"), facts)
+    assert command[-2:] == ["queue_limit=200", "queue_timeout=0.5"]

@@ -146,9 +146,10 @@ def test_a_bare_import_loads_every_module_but_the_command_line_and_the_rarely_us
     modules = {path.stem for path in Path(waitress.__file__).parent.glob("*.py")}
     command = {"__main__", "command_options", "config", "log_options", "pid_file", "runner"}
     rarely_used = {
-        *("activity", "answers", "dump", "events", "health", "killing", "loop_answers", "metrics"),
-        *("prometheus", "recorder", "sd_notify", "stacks", "stats", "status", "status_page"),
-        *("stuck", "thread_dump", "timeline", "toml_file"),
+        *("activity", "answers", "dump", "events", "fair_queue", "health", "killing"),
+        *("loop_answers", "memory_limit", "metrics", "prometheus", "queue_limits", "recorder"),
+        *("sd_notify", "stacks", "stats", "status", "status_page", "stuck", "thread_dump"),
+        *("timeline", "toml_file"),
     }
     rarely_used |= {name for name in modules if name.startswith("access_")}
     expected = sorted(modules - {"__init__"} - command - rarely_used)

@@ -589,3 +589,32 @@ def test_no_task_is_lost_or_served_twice_while_threads_come_and_go(pool):
         assert len(set(served)) == len(served) == count
     finally:
         sys.setswitchinterval(interval)
+
+
+def test_withdrawn_task_never_runs_and_one_that_runs_cannot_be_withdrawn():
+    dispatcher = ThreadedTaskDispatcher()
+    dispatcher.set_thread_count(1)
+    running, waiting, last = Job(held=True), Job(), Job()
+    dispatcher.add_task(running)
+    await_event(running.begun)
+    dispatcher.add_task(waiting)
+    dispatcher.add_task(last)
+    assert dispatcher.waiting() == 2
+    assert dispatcher.withdraw(waiting)
+    assert not dispatcher.withdraw(waiting)
+    assert not dispatcher.withdraw(running)
+    assert dispatcher.waiting() == 1
+    running.may_end.set()
+    await_event(last.ended)
+    assert not waiting.begun.is_set()
+    dispatcher.shutdown()
+
+
+def test_a_task_for_which_a_thread_is_free_does_not_wait():
+    dispatcher = ThreadedTaskDispatcher()
+    assert dispatcher.waiting() == 0
+    dispatcher.threads.add(0)  # One that is idle, and will not come.
+    dispatcher.queue.append(Job())
+    assert dispatcher.waiting() == 0
+    dispatcher.queue.append(Job())
+    assert dispatcher.waiting() == 1

@@ -612,6 +612,35 @@ SETTINGS: tuple[Setting, ...] = (
         lowest=1,
         default_note="1000 connections, or fewer where file descriptors are few",
     ),
+    _size(
+        "max_buffered_bytes",
+        0,
+        "How much all connections together may hold in memory, of requests and of responses. "
+        "Above it nothing is read from clients until a quarter of it has gone; what has been "
+        "received is served and sent. 0: no limit, but for those of each connection "
+        "(inbuf_overflow and outbuf_overflow, times connection_limit).",
+    ),
+    _count(
+        "queue_limit",
+        0,
+        "requests",
+        "How many requests may wait for a thread. For one more, the one that has waited longest "
+        "is answered 503 by the loop, without a thread; its connection stays open. 0: no limit.",
+        default_note="0 (no limit)",
+    ),
+    _time(
+        "queue_timeout",
+        0,
+        "How long a request may wait for a thread; then it is answered 503 by the loop, and "
+        "never runs. Somewhat less than the time after which clients give up.",
+    ),
+    _flag(
+        "fair_queue",
+        False,
+        "Serve the clients that have requests waiting in turn, one request of each, rather than "
+        "all requests in the order of their arrival. A client is an IPv4 address, or an IPv6 "
+        "network of 64 bits; those behind a proxy are one, unless it speaks proxy_protocol.",
+    ),
     _count(
         "connection_limit_per_ip",
         0,
@@ -948,6 +977,10 @@ class Adjustments:
     spool_limit: int | None
     #: An ``_int_marker`` where it was not given: the server then derives its own.
     connection_limit: int
+    max_buffered_bytes: int
+    queue_limit: int
+    queue_timeout: int | float
+    fair_queue: bool
     connection_limit_per_ip: int
     cleanup_interval: int | float
     channel_timeout: int | float

@@ -219,6 +219,12 @@ class OutboundBuffer:
             return self.sent_total + self.pending
 
     @property
+    def memory_bytes(self) -> int:
+        """Unsent octets in memory; those in files are not counted."""
+        with self._lock:
+            return self.pending - self._in_files
+
+    @property
     def segments(self) -> Sequence[Any]:
         """What holds the unsent bytes, for those who look from outside."""
         with self._lock:

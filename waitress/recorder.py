@@ -168,6 +168,8 @@ class Recorder(Observer):
         life.begin = life.outbound.appended_total
         if not request.error:
             life.worker = threading.get_ident()
+        elif not life.refusal:  # Nothing was wrong with it when it was queued.
+            _note_refusal(life, request.error, "Q")
         with self._lock:
             life.is_served = True
 

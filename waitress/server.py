@@ -6,8 +6,8 @@ of the library; :class:`BaseWSGIServer` and its subclasses are one listener each
 
 Row 8: imports adjustments, alerts, audience, bind_names, channel, clients, compat,
 embedding, eventloop, observer, pollers, proxy_headers, peers, rejects, shutdown,
-spare_files, spool, tcp, trigger, utilities and wasyncore; access_log, access_sink, stats,
-status and stuck where they are wanted.
+spare_files, spool, tcp, trigger, utilities and wasyncore; access_log, access_sink,
+fair_queue, memory_limit, queue_limits, stats, status and stuck where they are wanted.
 """
 
 from __future__ import annotations
@@ -177,6 +177,7 @@ def create_server(
             server.lifecycle.listeners.append(server)
             servers[0]._audience().take_in(server)
         stuck = _watch_requests(servers, adj)
+        _limit_load(servers, adj)
         if _dispatcher is None:
             _start_threads(dispatcher, adj.threads, [server._address_text() for server in servers])
     except BaseException:
@@ -209,6 +210,18 @@ def _watch_requests(servers: list[BaseWSGIServer], adj: Any) -> Any:
     from waitress.stuck import watch_requests
 
     return watch_requests(servers, adj)
+
+
+def _limit_load(servers: list[BaseWSGIServer], adj: Any) -> None:
+    """Have the queue and the buffers limited, where that is wanted."""
+    if any(getattr(adj, name, 0) for name in ("queue_limit", "queue_timeout", "fair_queue")):
+        from waitress.queue_limits import limit_queue
+
+        limit_queue(servers, adj)
+    if getattr(adj, "max_buffered_bytes", 0):
+        from waitress.memory_limit import limit_memory
+
+        limit_memory(servers, adj)
 
 
 def _listeners(
@@ -472,6 +485,7 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
                 self.accept_connections()
             if dispatcher is None:
                 _watch_requests([self], adj)
+                _limit_load([self], adj)
                 _start_threads(self.task_dispatcher, adj.threads, [self._address_text()])
         except BaseException as error:
             if dispatcher is None:
@@ -665,6 +679,8 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
                 or getattr(channel, "request", None)
                 # The loop has yet to hear that it is idle.
                 or getattr(channel, "touched", False)
+                # There is no room for what it has sent.
+                or getattr(channel, "is_paused", False)
             )
             if rests and channel.last_activity < cutoff:
                 channel.will_close = True

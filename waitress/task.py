@@ -489,7 +489,7 @@ class Task:
 
 
 class ErrorTask(Task):
-    """Answer a refused request with its ``error``, and close the connection."""
+    """Answer a refused request with its ``error``; as a rule that ends the connection."""
 
     complete = True
 
@@ -500,7 +500,8 @@ class ErrorTask(Task):
         status, headers, body = error.to_response(self.channel.server.adj.ident)
         self.status = status
         self.response_headers.extend(headers)
-        self.set_close_on_finish()
+        if getattr(error, "ends_connection", True):
+            self.set_close_on_finish()
         self.content_length = len(body)
         self._application_done = True
         self.write(body)

@@ -243,6 +243,9 @@ class Error:
     #: Header fields that the status calls for, e.g. ``Allow`` beside 405 (RFC 9110,
     #: 15.5.6) or ``Retry-After`` beside 503.
     headers: Sequence[tuple[str, str]] = ()
+    #: Whether nothing may follow on the connection. False where the request was received
+    #: whole and nothing is wrong with it.
+    ends_connection: bool = True
 
     def __init__(self, body: object) -> None:
         #: The explanation; shown to the client as ``str(body)``.

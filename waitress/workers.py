@@ -235,8 +235,25 @@ class ThreadedTaskDispatcher:
         """Return how many tasks wait for a thread; have the depth noted anew."""
         with self.lock:
             self._noted_depth = 0
-            idle = len(self.threads) - self.stop_count - self.active_count
-            return max(len(self.queue) - idle, 0)
+            return self._waiting_locked()
+
+    def waiting(self) -> int:
+        """Return how many tasks wait, beside those for which a thread is free."""
+        with self.lock:
+            return self._waiting_locked()
+
+    def _waiting_locked(self) -> int:
+        idle = len(self.threads) - self.stop_count - self.active_count
+        return max(len(self.queue) - idle, 0)
+
+    def withdraw(self, task: Task) -> bool:
+        """Take a task back that no thread has begun; say whether it was still there."""
+        with self.lock:
+            try:
+                self.queue.remove(task)
+            except ValueError:
+                return False
+            return True
 
     def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
         """End all threads.

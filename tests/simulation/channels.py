@@ -97,7 +97,7 @@ class SimulatedChannel(HTTPChannel):
     def _checking(self, head: Callable[[], Any]) -> Callable[[], Any]:
         def head_and_check() -> Any:
             request = head()
-            if request is not None and request.error:
+            if request is not None and request.error and not self._answers:
                 self.run.fail(f"{self}: a worker serves a refused request")
             if self.outbound.pending > self.adj.outbuf_high_watermark:
                 self.run.fail(f"{self}: a worker serves a client that has too much to read")
@@ -277,6 +277,8 @@ class SimulatedChannel(HTTPChannel):
         now = self.run.network.now
         adj = self.adj
         kernel = self.kernel
+        if getattr(adj, "max_buffered_bytes", 0) and not self.outbound.pending:
+            return  # Its time begins anew whenever it may be read from again.
         if self.state is ChannelState.LINGERING:
             limit = self.busy_until + (adj.linger_timeout or inf)
         elif self.outbound.pending:

@@ -111,7 +111,9 @@ class Reader:
             return True
         response.interim, self._interim = self._interim, 0
         method = self._method_of(len(self.responses))
-        if response.status in (408, 503):
+        if response.status == 408 or (
+            response.status == 503 and "retry-after" not in response.headers
+        ):
             method = "GET"  # Of a request that was not read the server knows no method.
         self.responses.append(response)
         self._choose_framing(method, response)

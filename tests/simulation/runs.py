@@ -26,8 +26,10 @@ from tests.simulation.workers import WAITING, Lock, Scheduler
 from waitress import channel, create_server, server, task, tcp
 from waitress.clients import IDLE_SECONDS
 from waitress.eventloop import EventLoop, ExitNow, SocketMap
+from waitress.memory_limit import limit_memory
 from waitress.observer import Observer, Observers
 from waitress.phases import LINGER_SILENCE_SECONDS
+from waitress.queue_limits import limit_queue
 from waitress.recorder import Recorder
 
 #: Simulated seconds after which every client that is still there leaves.
@@ -208,6 +210,7 @@ class Run:
         self.uses_sendmsg = rng.random() < 0.7
         self.settings = draw_settings(rng, scale, self.mood)
         self.may_turn_away = "connection_limit_per_ip" in self.settings
+        self.may_refuse_queued = False
         self.life = _Life(self)
         self.requests = Requests(
             rng,
@@ -319,6 +322,7 @@ class Run:
         self.server.channel_class = rng.choice(
             (SimulatedChannel,) * 8 + (WriteSoonChannel, AskedChannel)
         )
+        self._limit_load()
         self.server.observer = self.life
         if self.life.listening:
             # Decided by no draw of its own, so that a seed stays what it was.
@@ -356,6 +360,26 @@ class Run:
         for client in self.clients:
             for batch in client.batches:
                 self.note("%s: %s", client, batch)
+
+    def _limit_load(self) -> None:
+        """Limit queue and memory in some runs, by what is drawn for nothing else."""
+        rng = random.Random(f"limits of {self.seed}")
+        if rng.random() < 0.6:
+            return
+        pick = rng.choice
+        adj = self.server.adj
+        adj.max_buffered_bytes = pick((0, self.scale, self.scale * 4))
+        adj.queue_limit = pick((0, 0, 1, 3))
+        adj.queue_timeout = pick((0, 0, 0.5, 5))
+        adj.fair_queue = pick((False, True))
+        self.may_refuse_queued = bool(adj.queue_limit or adj.queue_timeout)
+        self.note(
+            "limits: memory %d, queue %d, %g s, fair %s",
+            *(adj.max_buffered_bytes, adj.queue_limit, adj.queue_timeout, adj.fair_queue),
+        )
+        limit_queue([self.server], adj)
+        if adj.max_buffered_bytes and self.server.channel_class.interest_is_state:
+            limit_memory([self.server], adj)
 
     def _make_poller(self, select: Any) -> Poller:
         self.poller = Poller(self.network, self.scheduler, self.rng.shuffle, self._pass, self._rest)
@@ -603,7 +627,8 @@ class _Judgement:
         """Tell what is wrong."""
         client = self.client
         responses = client.reader.responses
-        if self.run.may_turn_away and responses and responses[0].status == 503:
+        turned_away = responses and responses[0].status == 503
+        if self.run.may_turn_away and turned_away and responses[0].closes:
             self._judge_turned_away()
             return
         if len(responses) > len(client.sent):
@@ -684,6 +709,10 @@ class _Judgement:
     def _judge_error(self, request: Request, response: Response) -> None:
         status = response.status
         if self.run.disk_fails and status in (500, 507):
+            return
+        if status == 503 and self.run.may_refuse_queued and "retry-after" in response.headers:
+            if request.runs or request.errors:
+                self._fail(f"{request} was refused for want of a thread: {response}")
             return
         if not response.closes:
             self._fail(f"{request}: an error that keeps the connection: {response}")

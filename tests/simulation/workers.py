@@ -215,6 +215,19 @@ class Scheduler:
         self.queue.append(task)
         self.note("%s is queued", task)
 
+    def waiting(self) -> int:
+        """Count those for whom no thread is free."""
+        return max(len(self.queue) - (self.threads - len(self.workers)), 0)
+
+    def withdraw(self, task: Any) -> bool:
+        """Take a task back; say whether it was there."""
+        self.point("withdraw")
+        if task not in self.queue:
+            return False
+        self.queue.remove(task)
+        self.note("%s is withdrawn", task)
+        return True
+
     def set_thread_count(self, count: int) -> None:
         """Have as many threads as the run wants."""
 
