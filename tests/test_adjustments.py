@@ -201,6 +201,7 @@ class TestTable:
             "proxy_protocol",
             "access_log",
             "access_log_format",
+            "reuse_port",
             "spool_dir",
             "spool_limit",
             "max_buffered_bytes",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import contextlib
+import errno
 import http.client
 import logging
 import os
@@ -171,6 +173,61 @@ def test_each_difference_has_a_name_of_its_own() -> None:
     rows = difference_rows()
     assert len(rows) > 30
     assert len(rows) == len(set(rows))
+
+
+# The runbook.
+
+
+def texts_of_the_source() -> Iterator[list[str]]:
+    """Yield the texts in the package's code, each in the pieces between what is filled in."""
+    for path in (ROOT / "waitress").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield re.split(r"%[-.\d]*[a-z]", node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = (getattr(part, "value", None) for part in node.values)
+                text = "".join(part if isinstance(part, str) else "\0" for part in parts)
+                yield text.split("\0")
+
+
+def says(pieces: list[str], line: str) -> bool:
+    """Tell whether a text, with something filled in, is a line, or begins with ``line...``."""
+    if len("".join(pieces)) < 11:
+        return False
+    begins = line.removesuffix("...")
+    if begins == line:
+        return re.fullmatch(".*".join(map(re.escape, pieces)), line) is not None
+    if pieces[0].startswith(begins):
+        return True
+    # Shown up to somewhere, with enough of the text to know it by.
+    return any(
+        re.match(".*".join(map(re.escape, pieces[:count])), begins)
+        for count in range(1, len(pieces) + 1)
+        if len("".join(pieces[:count])) > 10
+    )
+
+
+def runbook() -> list[str]:
+    """Return what the log says, by the runbook's second column."""
+    page = (DOCS / "operations.rst").read_text(encoding="utf-8").split(".. _runbook:")[1]
+    rows = re.split(r"^   \* - ", page, flags=re.M)[2:]
+    columns = [re.split(r"^     - ", row, flags=re.M) for row in rows]
+    assert {len(column) for column in columns} == {3}
+    said = [" ".join(column[1].split()) for column in columns]
+    quoted = [text for column in said for text in re.findall(r"``(.+?)``", column)]
+    return [text for text in quoted if not text.startswith("waitress.")]
+
+
+def test_the_log_lines_of_the_runbook_are_those_of_the_source() -> None:
+    texts = list(texts_of_the_source())
+    causes = {os.strerror(errno.EMFILE)}
+    quoted = runbook()
+    assert len(quoted) > 30
+    for text in quoted:
+        line = text.removeprefix("Error: ")
+        assert line in causes or any(says(pieces, line) for pieces in texts), text
+    assert not any(says(pieces, "what nobody says of 7 things") for pieces in texts)
+    assert not any(says(pieces, "request 7 swims ...") for pieces in texts)
 
 
 # README.

@@ -540,6 +540,14 @@ SETTINGS: tuple[Setting, ...] = (
         "set a lower limit of its own.",
         highest=_LARGEST_C_INT,
     ),
+    _flag(
+        "reuse_port",
+        False,
+        "Let other processes of the same user listen on the same addresses (SO_REUSEPORT). Linux "
+        "spreads connections over them; elsewhere that is up to the system, and Windows has no "
+        "such thing. For Internet addresses that the server binds itself. Nobody is told any more "
+        "when it is started twice by mistake.",
+    ),
     _size(
         "recv_bytes",
         8192,
@@ -968,6 +976,7 @@ class Adjustments:
     url_scheme: str
     url_prefix: str
     backlog: int
+    reuse_port: bool
     recv_bytes: int
     send_bytes: int
     outbuf_overflow: int
@@ -1038,6 +1047,7 @@ class Adjustments:
         self._check_stuck()
         self.check_sockets(self.sockets)
         self._resolve()
+        self._check_reuse_port()
 
     # Convert.
 
@@ -1091,6 +1101,22 @@ class Adjustments:
             for name in ("replace_stuck_threads", "kill_stuck_seconds"):
                 if getattr(self, name):
                     raise ValueError(f"{name} has no meaning without setting stuck_request_seconds")
+
+    def _check_reuse_port(self) -> None:
+        if not self.reuse_port:
+            return
+        if not hasattr(socket, "SO_REUSEPORT"):
+            raise ValueError(
+                "This system has no SO_REUSEPORT (reuse_port=True; allowed: false; several "
+                "processes can share one inherited socket instead)"
+            )
+        internet = (socket.AF_INET, socket.AF_INET6)
+        is_bound_elsewhere = bool(self.unix_socket or self.sockets)
+        if is_bound_elsewhere or not any(address[0] in internet for address in self.listen):
+            raise ValueError(
+                "There is no Internet address for the server to bind (reuse_port=True; allowed: "
+                "false, or a host and port in listen)"
+            )
 
     @classmethod
     def check_sockets(cls, sockets: Sequence[Any]) -> None:

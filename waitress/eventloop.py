@@ -29,6 +29,7 @@ from __future__ import annotations
 import contextlib
 import os
 import select as default_select
+import sys
 import threading
 import time
 import weakref
@@ -44,6 +45,7 @@ __all__ = [
     "Dispatch",
     "EventLoop",
     "ExitNow",
+    "FencedEventLoop",
     "SocketMap",
     "event_loop_of",
     "find_event_loop",
@@ -710,6 +712,68 @@ class EventLoop:
             obj.handle_error()
 
 
+class FencedEventLoop(EventLoop):
+    """An event loop whose two flags stand under a lock: for interpreters without the GIL.
+
+    Whoever appends and then tests a flag, and whoever clears the flag and then looks, must
+    not both miss what the other did. With the GIL they cannot. Without it that takes a
+    barrier between the two steps of each, which no operation of Python promises to be; that
+    both sides use the flag under one lock is one.
+
+    Threads: as :class:`EventLoop`.
+    """
+
+    def __init__(self, *args: Any, **kw: Any) -> None:
+        self.flag_lock = threading.Lock()
+        # guarded by flag_lock:
+        self._is_awake = False
+
+        super().__init__(*args, **kw)
+        self.ready = _FencedQueue(self.flag_lock)
+
+    @property
+    def is_awake(self) -> bool:
+        """Whether the loop is going to look at the ready queue."""
+        with self.flag_lock:
+            return self._is_awake
+
+    @is_awake.setter
+    def is_awake(self, value: bool) -> None:
+        with self.flag_lock:
+            self._is_awake = value
+
+    def touch_threadsafe(self, obj: Any) -> bool:
+        with self.flag_lock:
+            if not obj.touched:
+                obj.touched = True
+                self.ready.append(obj)
+            return not self._is_awake
+
+
+class _FencedQueue(deque[Any]):
+    """A ready queue that clears ``touched`` of what it gives, under the lock of the flags.
+
+    The loop clears it once more: an object that was touched in between may stand in the
+    queue twice, and is looked at twice.
+    """
+
+    def __init__(self, lock: threading.Lock) -> None:
+        super().__init__()
+        self._lock = lock
+
+    def popleft(self) -> Any:
+        obj = super().popleft()
+        with self._lock:
+            obj.touched = False
+        return obj
+
+
+def _event_loop_class() -> type[EventLoop]:
+    # It may be switched on later, by an extension module, but never off.
+    has_gil = getattr(sys, "_is_gil_enabled", None)
+    return EventLoop if has_gil is None or has_gil() else FencedEventLoop
+
+
 def event_loop_of(map: MutableMapping[int, Any]) -> EventLoop:
     """Return the event loop of a socket map; make one with the defaults if it has none.
 
@@ -717,7 +781,7 @@ def event_loop_of(map: MutableMapping[int, Any]) -> EventLoop:
     objects that hold it.
     """
     with EventLoop._by_map_lock:
-        return find_event_loop(map) or EventLoop(map)
+        return find_event_loop(map) or _event_loop_class()(map)
 
 
 def find_event_loop(map: Mapping[int, Any]) -> EventLoop | None:

@@ -917,6 +917,8 @@ class TcpWSGIServer(BaseWSGIServer):
 
     def bind_server_socket(self) -> None:
         """Bind the socket to the resolved address."""
+        if getattr(self.adj, "reuse_port", False):
+            tcp.share_port(self.socket)
         self.bind(self.sockinfo[3])
 
     def getsockname(self) -> tuple[str, str]:

@@ -103,6 +103,8 @@ def _own_adjustments(adj: Any, unix_socket: str | None) -> Any:
     own.connection_limit_per_ip = 0
     own.header_timeout = min(getattr(adj, "header_timeout", 0) or inf, _MOST_HEADER_SECONDS)
     own.proxy_protocol = False
+    # Whoever asks shall know which process answers.
+    own.reuse_port = False
     own.channel_request_lookahead = 0
     own.max_request_body_size = _MOST_BODY_BYTES
     own.outbuf_overflow = own.outbuf_high_watermark = _MOST_ANSWER_BYTES

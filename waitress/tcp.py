@@ -30,6 +30,7 @@ __all__ = [
     "hold_newcomers_off",
     "limit_unsent",
     "reset_on_close",
+    "share_port",
     "stop_sending",
     "unacknowledged_bytes",
     "unread_bytes",
@@ -107,6 +108,18 @@ def hold_newcomers_off(sock: Any) -> bool:
     except OSError:
         return False
     return True
+
+
+def share_port(sock: Any) -> None:
+    """Allow other sockets to be bound to the address of this one, if they allow it too.
+
+    To be called before the socket is bound. Linux and macOS know of it; only sockets of
+    the same user may share.
+
+    Raises:
+        OSError: the system does not know of it after all.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
 def stop_sending(sock: Any) -> bool:

@@ -85,7 +85,7 @@ def test_command_of_the_unit_file_serves_an_activated_socket_and_tells_systemd(
 
 @pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not installed")
 def test_systemd_finds_nothing_wrong_with_the_unit_files(tmp_path: Path) -> None:
-    for name in ("myapp.service", "myapp.socket"):
+    for name in ("myapp.service", "myapp.socket", "myapp@.service", "myapp-pool.socket"):
         text = (DEPLOY / name).read_text(encoding="utf-8")
         text = text.replace("/srv/myapp/bin/waitress-serve", "/bin/true")
         (tmp_path / name).write_text(text.replace("/srv/myapp", "/"))
@@ -99,6 +99,7 @@ def test_systemd_finds_nothing_wrong_with_the_unit_files(tmp_path: Path) -> None
     assert (complaints, checked.returncode) == ([], 0)
 
 
-def test_systemd_waits_for_longer_than_the_server_takes() -> None:
-    service = unit("myapp.service")["Service"]
+@pytest.mark.parametrize("name", ["myapp.service", "myapp@.service"])
+def test_systemd_waits_for_longer_than_the_server_takes(name: str) -> None:
+    service = unit(name)["Service"]
     assert int(service["TimeoutStopSec"]) > Adjustments().graceful_timeout

@@ -128,18 +128,21 @@ def proxy(name: str, backends: list[int], directory: Path) -> Iterator[int]:
     config.write_text(text, encoding="utf-8")
     program = find_program(name)
     assert program is not None
-    arguments = {
-        "haproxy": ["-db", "-f", str(config)],
-        # Its workers may be another user's, who may not come to this directory.
-        "nginx": ["-p", str(directory), "-c", str(config), "-g", "daemon off; " + _same_user()],
-    }[name]
-    process = subprocess.Popen([program, *arguments], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([program, *proxy_arguments(name, config)], stderr=subprocess.DEVNULL)
     try:
         await_answer(port, "/readyz", 200)
         yield port
     finally:
         process.terminate()
         process.wait(PATIENCE)
+
+
+def proxy_arguments(name: str, config: Path) -> list[str]:
+    """Return the arguments with which a proxy stays in the foreground, with a file of ours."""
+    if name == "haproxy":
+        return ["-db", "-f", str(config)]
+    # Its workers may be another user's, who may not come to this directory.
+    return ["-p", str(config.parent), "-c", str(config), "-g", "daemon off; " + _same_user()]
 
 
 def _same_user() -> str:
