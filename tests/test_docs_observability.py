@@ -139,6 +139,8 @@ def as_shown(timeline: Timeline) -> Timeline:
 class Lines(KeptTimelines):
     """Keeps timelines and their lines, which are made before the environ is let go."""
 
+    environ_names = ("REMOTE_ADDR", "REMOTE_USER")
+
     def __init__(self, *formats: str) -> None:
         super().__init__()
         self.formats = formats
