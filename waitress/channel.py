@@ -565,8 +565,9 @@ class HTTPChannel(PhasedChannel):
                         self.deadline = inf  # An entry made before is looked at in its time.
                         return
                     if phase is _IDLE and self._is_idle():  # What came was served, and is sent.
-                        deadline = self._progress_at + (self.adj.channel_timeout or inf)
-                        self.event_loop.deadlines.arm(self, deadline)
+                        # Since now: no timer runs while the server works.
+                        self._progress_at = now = self.event_loop.now
+                        self.event_loop.deadlines.arm(self, now + (self.adj.channel_timeout or inf))
                         if self.clients.watcher is not None:
                             self.clients.watcher.channel_rests(self)
                         return

@@ -60,7 +60,7 @@ class OutboundLimits(Protocol):
 
 
 #: Files behind which no further response is begun.
-_MOST_FILES = 4
+MOST_FILES = 4
 
 #: As many buffers as every system takes in one sendmsg (POSIX guarantees 16, all have
 #: 1024). Many, because each call also wakes the client, which costs more than the call.
@@ -286,7 +286,7 @@ class OutboundBuffer:
 
         Bounded in files too, since each is an open descriptor.
         """
-        return self.pending <= limits.outbuf_high_watermark and self._files <= _MOST_FILES
+        return self.pending <= limits.outbuf_high_watermark and self._files <= MOST_FILES
 
     def append_file(self, file: ReadOnlyFileBasedBuffer) -> None:
         """Add a prepared file at the end; it is closed when sent or cut.

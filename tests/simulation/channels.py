@@ -11,6 +11,7 @@ from waitress import clients as production_clients
 from waitress import phases
 from waitress.channel import ChannelState, HTTPChannel, Phase
 from waitress.deadlines import BUCKET_SECONDS
+from waitress.outbound import MOST_FILES
 from waitress.pollers import READ, WRITE
 
 #: How late a deadline may be told: a bucket, and rounding.
@@ -322,7 +323,9 @@ class SimulatedChannel(HTTPChannel):
             if queue.requests and not queue.in_service:
                 if queue.requests[0].error:
                     run.fail(f"{self}: a refused request is not answered")
-                if pending <= self.adj.outbuf_high_watermark:
+                held = self.outbound.segments
+                files = sum(not isinstance(each, (bytes, memoryview)) for each in held)
+                if pending <= self.adj.outbuf_high_watermark and files <= MOST_FILES:
                     run.fail(f"{self}: a request waits for nothing")
             if queue.in_service and not run.is_being_served(self):
                 run.fail(f"{self}: in service, and nobody serves it")
