@@ -275,20 +275,22 @@ class BytesIOBasedBuffer(FileBasedBuffer):
 
     Args:
         from_buffer: a buffer to copy, as for :class:`FileBasedBuffer`.
-        data: what to begin with where there is no such buffer; not copied before it
-            changes.
     """
 
-    def __init__(self, from_buffer: _HasFile | None = None, data: bytes = b"") -> None:
-        if from_buffer is None:
-            self.file = BytesIO(data)
-            self.remain = len(data)
-        else:
-            super().__init__(self.newfile(), from_buffer)
+    def __init__(self, from_buffer: _HasFile | None = None) -> None:
+        super().__init__(self.newfile(), from_buffer)
 
     def newfile(self) -> BytesIO:
         """Return a new, empty ``BytesIO``."""
         return BytesIO()
+
+
+def _holding(data: bytes) -> BytesIOBasedBuffer:
+    """Return a buffer that begins with data, which is not copied before it changes."""
+    buffer = BytesIOBasedBuffer.__new__(BytesIOBasedBuffer)
+    buffer.file = BytesIO(data)
+    buffer.remain = len(data)
+    return buffer
 
 
 class ReadOnlyFileBasedBuffer(FileBasedBuffer):
@@ -510,7 +512,7 @@ class OverflowableBuffer:
         """Leave the string: move it into a file buffer of the right kind, and return that."""
         if len(self.strbuf) >= self.overflow or self._will_overflow:
             return self._set_large_buffer()
-        self.buf = buf = BytesIOBasedBuffer(None, self.strbuf)
+        self.buf = buf = _holding(self.strbuf)
         self.strbuf = b""
         return buf
 

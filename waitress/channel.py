@@ -661,7 +661,8 @@ class HTTPChannel(PhasedChannel):
         """Send until there is nothing, the kernel takes no more, or others wait."""
         outbound = self.outbound
         budget = FLUSH_BYTES
-        is_last = self.request_queue.is_ended
+        # A reset throws away what the kernel was asked to hold back.
+        is_last = self.request_queue.is_ended and not self._resets
         while outbound.pending and not self._is_blocked:
             if budget <= 0:
                 self._is_blocked = True  # Not the kernel: the others have their turn.

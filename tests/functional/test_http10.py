@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from tests.compat.live import Running
 from tests.fakes import Simulation, chunks, get, post, request
 from tests.functional.applications import hello, path, stream
 
@@ -86,3 +87,19 @@ def test_transfer_encoding_is_refused(simulate: Simulate) -> None:
 
 def test_host_is_not_needed(simulate: Simulate) -> None:
     assert simulate(hello).connect(b"GET / HTTP/1.0\r\n\r\n").response().status == 200
+
+
+def test_what_came_before_a_cut_arrives(serve: Callable[..., Running]) -> None:
+    """On a real connection: a reset throws away what the kernel was holding back."""
+
+    def application(environ: dict[str, Any], start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"the beginning"
+        raise ValueError("for the test")
+
+    with serve(application).connect() as wire:
+        wire.send(get("/", version="1.0"))
+        received: list[bytes] = []
+        with pytest.raises(ConnectionResetError):
+            received.extend(iter(lambda: wire.sock.recv(4096), b""))
+    assert b"".join(received).endswith(b"\r\n\r\nthe beginning")

@@ -154,7 +154,7 @@ def test_interrupt_ends_the_command_while_clients_are_connected(start_command: S
     ("arguments", "message"),
     [
         (["--nonsense", "site_app:app"], "Error: option --nonsense not recognized"),
-        (["--port", "site_app:app", "--"], "Error: Specify an application"),
+        (["--port", "site_app:app", "--"], "Error: invalid literal for int() with base 10"),
         ([], "Error: Specify an application"),
         (["site_app:app", "site_app:app"], "Error: Provide only one WSGI app"),
         (["--app=site_app:app", "site_app:app"], "Error: Provide only one WSGI app"),
