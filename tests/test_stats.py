@@ -330,6 +330,8 @@ def test_a_busy_worker_is_busy_only_as_long_as_it_is(serve: Any) -> None:
         return []
 
     running = serve(asks, threads=2)
+    while running.server.stats().workers_busy:  # They are about to begin.
+        threading.Event().wait(0.005)
     with running.connect() as wire:
         assert wire.get("/").status == 200
     assert seen[0].workers_busy == 1
