@@ -45,7 +45,7 @@ def run_waitress(application: Any, facts: Facts) -> None:
     for setting in facts.settings:
         name, _, value = setting.partition("=")
         settings[name] = value
-    import_module("waitress").create_server(application, **settings).run()
+    import_module("waitress").serve(application, _quiet=True, **settings)
 
 
 def run_cheroot(application: Any, facts: Facts) -> None:
