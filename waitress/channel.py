@@ -560,16 +560,14 @@ class HTTPChannel(PhasedChannel):
                     # The two most usual cases, of what _update() finds out for all.
                     phase = self.phase
                     if queue.in_service:  # The server works, and the client waits for it.
-                        if phase is not _OURS and phase is not _IDLE:
+                        if phase is not _OURS:
                             self._enter(_OURS)
                         self.deadline = inf  # An entry made before is looked at in its time.
                         return
-                    if phase is _IDLE and self._is_idle():  # What came was served, and is sent.
-                        # Since now: no timer runs while the server works.
-                        self._progress_at = now = self.event_loop.now
-                        self.event_loop.deadlines.arm(self, now + (self.adj.channel_timeout or inf))
-                        if self.clients.watcher is not None:
-                            self.clients.watcher.channel_rests(self)
+                    if phase is _OURS and self._is_idle():  # What came was served, and is sent.
+                        self._enter(_IDLE)
+                        deadline = self._progress_at + (self.adj.channel_timeout or inf)
+                        self.event_loop.deadlines.arm(self, deadline)
                         return
         if self.state is _DRAINING and not self.outbound.pending:
             self._finish_draining()
@@ -986,11 +984,11 @@ class HTTPChannel(PhasedChannel):
 
     def idle_since(self) -> float:
         """Return since when the connection has been idle; ``inf`` when it is not."""
-        return self._progress_at if self.doing() is _IDLE else inf
+        return self._progress_at if self.phase is _IDLE else inf
 
     def queued_since(self) -> float:
         """Return since when the request that waits for a worker has done so."""
-        return max(self._progress_at, self._queued_again_at)
+        return max(self._phase_since, self._queued_again_at)
 
     def stalled_since(self, now: float) -> float:
         """Return since when spooled bytes have waited without progress, else ``inf``."""
@@ -1024,7 +1022,7 @@ class HTTPChannel(PhasedChannel):
     @property
     def phase_since(self) -> float:
         """When the wait for whom it waits for began, on the monotonic clock."""
-        return self._progress_at if self.phase is _IDLE else self._phase_since
+        return self._phase_since
 
     def unfinished_request(self) -> Any:
         """Return the first request that was not answered; one whose head is whole."""

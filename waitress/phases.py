@@ -39,7 +39,7 @@ class Phase(enum.Enum):
     """Whom the connection waits for: which of the deadlines runs."""
 
     PROXY_HEADER = "the proxy is to tell who the client is"
-    IDLE = "the client may send a request, or leave; one that came whole may be in service"
+    IDLE = "the client may send a request, or leave"
     HEAD = "the client is sending a head"
     BODY = "the client is sending a body"
     OURS = "the server works; no deadline of the client's runs"
@@ -106,11 +106,6 @@ class PhasedChannel(wasyncore.dispatcher):
     def handle_deadline(self, now: float) -> None:
         """End what has taken too long."""
         raise NotImplementedError
-
-    def doing(self) -> Phase:
-        """Return the phase as others are to see it: idle only if nothing is being served."""
-        phase = self.phase
-        return _OURS if phase is _IDLE and self.request_queue.requests else phase
 
     def _update_deadline(self) -> None:
         phase = self._current_phase()

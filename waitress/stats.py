@@ -158,7 +158,7 @@ def _look_at(channels: tuple[Any, ...]) -> tuple[dict[str, int], int, int]:
     states = dict.fromkeys(CONNECTION_STATES.values(), 0)
     waiting = buffered = 0
     for channel in channels:
-        states[CONNECTION_STATES[channel.doing().name]] += 1
+        states[CONNECTION_STATES[channel.phase.name]] += 1
         outbound = channel.outbound
         buffered += outbound.pending
         waiting += outbound.worker_is_waiting
