@@ -18,8 +18,6 @@ import pytest
 
 from tests.compat.live import hello
 
-pytest.importorskip("waitress.recorder")
-
 PATIENCE = 20.0
 GET = b"GET /p?q=1 HTTP/1.1\r\nHost: a.example\r\nUser-Agent: t\r\n%b\r\n"
 
