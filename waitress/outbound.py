@@ -150,6 +150,8 @@ class _FileSegment:
 
 _has_pread = hasattr(os, "pread")
 
+#: Octets read from a file at once. What a slow client does not take is read again.
+_FILE_READ_BYTES = 256 * 1024
 #: Octets of a file that leave together with the head before it: a small file is one
 #: segment with its head, and of a large one the kernel sends the rest by itself.
 _FILE_BEHIND_HEAD_BYTES = 64 * 1024
@@ -456,9 +458,8 @@ class OutboundBuffer:
             views, file = self._views_locked(limit)
         if file is None:
             return views
-        room = limit - sum(map(len, views))
-        if views:
-            room = min(room, _FILE_BEHIND_HEAD_BYTES)
+        most = _FILE_BEHIND_HEAD_BYTES if views else _FILE_READ_BYTES
+        room = min(limit - sum(map(len, views)), most)
         # A file is read without the lock: no worker waits for the disk on our account.
         return views + file.peek(room)
 
