@@ -429,9 +429,7 @@ class HTTPChannel(PhasedChannel):
             data = self._receive_proxy_header(self._proxy_header, data)
         complete: list[Any] = []
         while data and not self._input_ended and self.state is _OPEN:
-            request = self.request
-            if request is None:
-                request = self.request = self.parser_class(self.adj)
+            request = self.request or self._begin_request()
             had_head = request.headers_finished
             consumed = request.received(data)
             if not request.headers_finished:
@@ -439,17 +437,20 @@ class HTTPChannel(PhasedChannel):
                     self.observer.head_begun(self, request)
             elif not had_head:
                 self._head_received(request)
-            receiver = getattr(request, "body_rcv", None)
-            if receiver is not None and not request.error:
-                self._account_body(request, receiver.getbuf())
+            if request.body_rcv is not None and not request.error:
+                self._account_body(request, request.body_rcv.getbuf())
             if request.completed or request.error:
-                if self._request_received(request):
+                self._request_received(request)
+                if not request.empty:
                     complete.append(request)
             elif request.expect_continue and not complete and queue.is_idle():
                 self.send_continue()
-            if not consumed:
+            if consumed == len(data):
+                data = b""
+            elif consumed:
+                data = data[consumed:]
+            else:
                 break  # A parser that takes nothing now never will.
-            data = data[consumed:]
         if data:
             # Closing while the client's bytes lie unread resets the connection.
             self._lingers = True
@@ -491,31 +492,33 @@ class HTTPChannel(PhasedChannel):
             ServiceUnavailable("too many connections from this address"), "connection-limit-per-ip"
         )
 
+    def _begin_request(self) -> Any:
+        request = self.request = self.parser_class(self.adj)
+        request.request_id = next(_request_ids)
+        if type(request) is not HTTPRequestParser and not hasattr(request, "body_rcv"):
+            request.body_rcv = None  # A parser of the user's own.
+        return request
+
     def _head_received(self, request: Any) -> None:
         if request.version[:2] != "1." and not request.empty:
             # Before whatever else is wrong: a newer version may write its heads as it likes.
             request.error = _refused_version()
-        request.request_id = next(_request_ids)
-        receiver = getattr(request, "body_rcv", None)
-        if receiver is not None:
-            body = receiver.getbuf()
+        if request.body_rcv is not None:
+            body = request.body_rcv.getbuf()
             if type(body) is OverflowableBuffer:
                 body.files = getattr(self.server, "spare_files", None)
         if self.observer.listening and not request.empty:
             self.observer.request_created(self, request)
 
-    def _request_received(self, request: Any) -> bool:
-        """Take note of the end of a request; say whether it was one."""
+    def _request_received(self, request: Any) -> None:
+        """Take note of the end of a request."""
         self.request = None
         self.sent_continue = False
-        if not getattr(request, "request_id", 0):
-            request.request_id = next(_request_ids)
         self._got_empty_lines = request.empty
         if request.error or request.connection_close:
             self._input_ended = True
             # Answered or dropped: what belongs to a refused request may be on its way.
             self._lingers = self._lingers or bool(request.error)
-        return not request.empty
 
     def _queue(self, requests: list[Any]) -> None:
         """Have complete requests served, in their turn."""
