@@ -304,6 +304,8 @@ class HTTPChannel(PhasedChannel):
                 self.handle_read_event()
             else:
                 self._ignore_input()
+            if flags == READ:
+                return  # As it is most often.
         if flags & WRITE:
             self.handle_write_event()
         if flags & PEER_CLOSED and not self.readable():
@@ -495,6 +497,7 @@ class HTTPChannel(PhasedChannel):
     def _begin_request(self) -> Any:
         request = self.request = self.parser_class(self.adj)
         request.request_id = next(_request_ids)
+        request.spooled_bytes = 0
         if type(request) is not HTTPRequestParser and not hasattr(request, "body_rcv"):
             request.body_rcv = None  # A parser of the user's own.
         return request
@@ -537,7 +540,7 @@ class HTTPChannel(PhasedChannel):
         """Count what the body takes on the disk; refuse it when there is no room."""
         if getattr(body, "overflowed", False):
             size = body.__len__()
-            grown = size - getattr(request, "spooled_bytes", 0)
+            grown = size - request.spooled_bytes
             if size <= self.adj.outbuf_high_watermark:
                 self._spool.take(grown)
             elif not self._spool.reserve(grown):
@@ -1130,7 +1133,10 @@ class HTTPChannel(PhasedChannel):
             request.close()
         except Exception:
             self.logger.exception("Unexpected error when closing a request")
-        spooled = getattr(request, "spooled_bytes", 0)
+        try:
+            spooled = request.spooled_bytes
+        except AttributeError:  # A request of somebody's own.
+            return
         if spooled:
             request.spooled_bytes = 0
             self._spool.release(spooled)

@@ -232,6 +232,8 @@ class HTTPRequestParser:
 
     #: Number of the request, for whoever watches; given by the channel.
     request_id: int = 0
+    #: Bytes of its body for which the channel has taken room in the spool.
+    spooled_bytes: int = 0
     #: Its :class:`waitress.timeline.Timeline`, where somebody wants one.
     timeline: Any = None
 
@@ -420,7 +422,10 @@ class HTTPRequestParser:
             self.url_scheme = self.adj.url_scheme
         # Not before: a request line that is hopeless is refused as soon as it comes, and
         # the answer must not depend on how the head was cut.
-        limit = getattr(self.adj, "max_request_header_fields", 200)
+        try:
+            limit = self.adj.max_request_header_fields  # type: ignore[attr-defined]
+        except AttributeError:  # Settings of somebody's own; getattr() would take longer.
+            limit = 200
         if len(lines) > limit:
             raise _too_many_fields(limit)
         host = headers.get("HOST")
