@@ -1060,3 +1060,17 @@ def test_defaults_need_no_network() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "('0.0.0.0', 8080)\n"
+
+
+class TestDrainDelay:
+    def test_leaves_time_for_what_is_in_flight(self) -> None:
+        assert Adjustments(drain_delay=4, graceful_timeout=5).drain_delay == 4
+        assert Adjustments(drain_delay=0, graceful_timeout=0).graceful_timeout == 0
+
+    @pytest.mark.parametrize("delay", ["5", "9.5"])
+    def test_is_refused_where_it_leaves_none(self, delay: str) -> None:
+        with pytest.raises(ValueError, match="No time is left after drain_delay") as caught:
+            Adjustments(drain_delay=delay, graceful_timeout="5")
+        assert f"(drain_delay={delay}; allowed: less than graceful_timeout, 5, " in str(
+            caught.value
+        )

@@ -222,6 +222,16 @@ class TestInheritedSockets:
             assert "SOCK_DGRAM" in str(caught.value)
             assert sock.getsockname()[1] == 0
 
+    def test_must_not_be_connections(self, listener: socket.socket) -> None:
+        with socket.create_connection(listener.getsockname()) as client:
+            accepted, _ = listener.accept()
+            with accepted:
+                with pytest.raises(ValueError, match=r"a connection, which .*Accept=no"):
+                    open_inherited([descriptor_of(accepted)])
+                # It is as it was.
+                client.sendall(b"x")
+                assert accepted.recv(1) == b"x"
+
 
 @pytest.mark.usefixtures("no_leaks")
 class TestServers:

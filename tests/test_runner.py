@@ -628,6 +628,18 @@ class TestCheckConfig:
         assert lines[0] == "Error: ZeroDivisionError: division by zero"
         assert lines[1].startswith("Traceback ")
 
+    @pytest.mark.parametrize("status", ["0", "7", "'no database'"])
+    def test_does_not_pass_what_ends_the_process(
+        self, status: str, capsys: pytest.CaptureFixture[str], module: Callable[[str], str]
+    ) -> None:
+        name = module(f"raise SystemExit({status})\n")
+        assert self.check(f"{name}:app") == 1
+        output = capsys.readouterr()
+        assert output.out == ""
+        assert output.err == (
+            f"Error: '{name}:app' ends the process when it is imported, with status {status}\n"
+        )
+
 
 def serving_while(look: Callable[[Any], Any]) -> Callable[..., Any]:
     """Make a function that makes the server as it is told to, looks at it, and ends it."""

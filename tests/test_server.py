@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib.util
 import os
@@ -678,3 +679,83 @@ def test_derived_limit_is_one_for_all_listeners() -> None:
             assert second._connection_limit() == limit - 1
         finally:
             server.close()
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="cannot ask whether somebody waits")
+class TestLastOnesWithFewDescriptors:
+    """Accepting ends; of those who have connected, so many may be accepted at once."""
+
+    @pytest.fixture
+    def room(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+        room = [2]
+        monkeypatch.setattr(server_module, "_descriptors_for_connections", lambda: room[0])
+        return room
+
+    @pytest.fixture
+    def crowd(self, make: Callable[..., Any]) -> Iterator[Callable[[Any, int], None]]:
+        with contextlib.ExitStack() as stack:
+
+            def connect(listener: Any, count: int) -> None:
+                for _ in range(count):
+                    stack.enter_context(socket.create_connection(listener.socket.getsockname()))
+
+            yield connect
+
+    def test_are_accepted_in_parts(
+        self, room: list[int], crowd: Callable[[Any, int], None], make: Callable[..., Any]
+    ) -> None:
+        listener = make()
+        crowd(listener, 5)
+        assert not listener.stop_accepting()
+        assert len(listener.active_channels) == 2
+        # Nor does the loop accept any: it does not know of descriptors.
+        assert not listener.readable()
+        room[0] = -3
+        assert not listener.stop_accepting()
+        assert len(listener.active_channels) == 3
+        room[0] = 2
+        assert listener.stop_accepting()
+        assert len(listener.active_channels) == 5
+        assert listener.socket is None
+
+    def test_are_tried_again_where_the_system_has_none_at_all(
+        self,
+        crowd: Callable[[Any, int], None],
+        make: Callable[..., Any],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        listener = make(log_socket_errors=False)
+        crowd(listener, 2)
+        accept = listener.accept
+
+        def exhausted() -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        listener.accept = exhausted
+        assert not listener.stop_accepting()
+        assert listener.active_channels == {}
+        listener.accept = accept
+        assert listener.stop_accepting()
+        assert len(listener.active_channels) == 2
+
+    def test_are_left_to_others_at_a_socket_that_was_handed_in(
+        self, room: list[int], crowd: Callable[[Any, int], None], make: Callable[..., Any]
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as shared:
+            handed_in = socket.socket(fileno=os.dup(shared.fileno()))
+            listener = make(sockets=[handed_in])
+            crowd(listener, 3)
+            assert listener.stop_accepting()
+            assert len(listener.active_channels) == 2
+            shared.settimeout(5)
+            shared.accept()[0].close()
+
+    def test_are_as_many_as_the_backlog_at_the_most(
+        self, room: list[int], crowd: Callable[[Any, int], None], make: Callable[..., Any]
+    ) -> None:
+        """Where newcomers cannot be held off, this comes to an end all the same."""
+        listener = make(backlog=3)
+        crowd(listener, 4)
+        assert not listener.stop_accepting()
+        assert listener.stop_accepting()
+        assert len(listener.active_channels) == 4

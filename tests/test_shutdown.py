@@ -295,9 +295,9 @@ def test_connections_are_served_during_the_delay_and_asked_to_leave(simulate: Si
 
 
 def test_delay_ends_with_the_time_for_all(simulate: Simulate) -> None:
-    sim = simulate(path, drain_delay=60, graceful_timeout=3)
+    sim = simulate(path, drain_delay=60, graceful_timeout=100)
     client = used(sim)
-    sim.server.shutdown()
+    sim.server.shutdown(3)
     let_pass(sim, 3.25)
     assert client.ended
     assert phase(sim) is Phase.DONE
@@ -484,6 +484,70 @@ def test_listener_that_cannot_be_closed_does_not_stop_the_end(
     assert phase(sim) is Phase.DONE
     assert "Exception while closing a listener" in caplog.text
     assert not sim.server._map
+
+
+class Looks:
+    """Takes the place of ``stop_accepting``: as if somebody waited for so many looks."""
+
+    def __init__(self, sim: Simulation, still: float) -> None:
+        self.sim, self.still = sim, still
+        self.stop_accepting = sim.server.stop_accepting
+        self.at: list[float] = []
+
+    def __call__(self) -> bool:
+        self.at.append(self.sim.clock.now)
+        return len(self.at) > self.still and self.stop_accepting()
+
+
+def test_those_who_cannot_be_accepted_yet_are_looked_after_once_a_second(
+    pausing: Callable[..., Simulation],
+) -> None:
+    sim = pausing()
+    client = sim.connect(get("/slow"))
+    sim.settle()
+    begun = sim.clock.now
+    looks = sim.server.stop_accepting = Looks(sim, 3)
+    sim.server.shutdown()
+    sim.settle()
+    let_pass(sim, 10)
+    assert [round(at - begun) for at in looks.at] == [0, 1, 2, 3]
+    assert phase(sim) is Phase.DRAINING
+    sim.dispatcher.resume("/slow")
+    sim.settle()
+    assert client.response().status == 200
+    client.close()
+    sim.settle()
+    assert phase(sim) is Phase.DONE
+    assert sim.server.exit_status == 0
+
+
+def test_they_are_looked_after_when_the_last_connection_ends(simulate: Simulate) -> None:
+    sim = simulate(path)
+    client = used(sim)
+    looks = sim.server.stop_accepting = Looks(sim, 1)
+    sim.server.shutdown()
+    sim.settle()
+    assert client.ended
+    assert looks.at == [looks.at[0]] * 2
+    assert phase(sim) is Phase.DONE
+
+
+def test_they_are_cut_and_told_of_when_the_time_is_over(
+    simulate: Simulate, caplog: pytest.LogCaptureFixture
+) -> None:
+    sim = simulate(path, graceful_timeout=3)
+    begun = sim.clock.now
+    sim.server.stop_accepting = Looks(sim, inf)
+    sim.server.shutdown()
+    let_pass(sim, 2.5)
+    assert phase(sim) is Phase.DRAINING
+    let_pass(sim, 2)
+    assert phase(sim) is Phase.DONE
+    assert sim.clock.now - begun < 5
+    assert sim.server.exit_status == CUT_STATUS
+    (line,) = [each for each in caplog.messages if each.startswith("cut by")]
+    address = f"{sim.server.effective_host}:{sim.server.effective_port}"
+    assert line == f"cut by the shutdown: connections to {address} that could not be accepted"
 
 
 def test_listener_whose_close_fails_does_not_stop_the_end(

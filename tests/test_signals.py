@@ -17,7 +17,7 @@ from tests.compat.live import PATIENCE, Wire
 from tests.fakes import get
 from tests.looping import InThread
 from waitress import serve
-from waitress.signals import signals_stop
+from waitress.signals import signals_stop, sigterm_ends
 
 ROOT = Path(__file__).parent.parent
 
@@ -65,6 +65,57 @@ def test_second_signal_orders_it_at_once(second: signal.Signals) -> None:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(second)
     assert stopped.orders[1] == (0, 0, f"{second.name}, again")
+
+
+class EndedError(Exception):
+    """The process would be gone."""
+
+
+@pytest.fixture
+def as_process_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(status: int) -> None:
+        raise EndedError(status)
+
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    monkeypatch.setattr(os, "_exit", end)
+
+
+@pytest.mark.usefixtures("as_process_1")
+def test_sigterm_ends_process_1_before_it_serves() -> None:
+    """The system would drop the signal, and the process would begin to serve."""
+    with pytest.raises(EndedError, match="143"), sigterm_ends():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.usefixtures("as_process_1")
+def test_handler_that_an_application_sets_as_process_1_stays() -> None:
+    def own(number: int, frame: Any) -> None:
+        raise NotImplementedError
+
+    with sigterm_ends():
+        signal.signal(signal.SIGTERM, own)
+    with sigterm_ends():
+        assert signal.getsignal(signal.SIGTERM) is own
+
+
+@pytest.mark.usefixtures("as_process_1")
+def test_process_1_takes_no_signal_in_another_thread() -> None:
+    seen = []
+
+    def start() -> None:
+        with sigterm_ends():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    thread.join(PATIENCE)
+    assert seen == [signal.SIG_DFL]
+
+
+def test_other_processes_leave_sigterm_to_the_system_before_they_serve() -> None:
+    with sigterm_ends():
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def test_handlers_are_given_back() -> None:

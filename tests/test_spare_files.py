@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -43,6 +44,34 @@ def used(spares: SpareFiles, content: bytes, directory: str | None = None) -> Bo
     file.append(content)
     file.close()
     return file
+
+
+class FullDisk:
+    """Takes the place of ``os.pwrite``: some bytes fit, and no more."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, room: int) -> None:
+        self.room, self.write = room, os.pwrite
+        monkeypatch.setattr(os, "pwrite", self)
+
+    def __call__(self, descriptor: int, data: Any, position: int) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = self.write(descriptor, memoryview(data)[: self.room], position)
+        self.room -= written
+        return written
+
+
+@pytest.mark.parametrize("room", [0, 3])
+def test_file_that_the_disk_has_no_room_for_is_not_kept(
+    spares: SpareFiles, monkeypatch: pytest.MonkeyPatch, room: int
+) -> None:
+    """What it has taken of the disk is what the others lack."""
+    file = taken(spares)
+    FullDisk(monkeypatch, room)
+    with pytest.raises(OSError, match="No space left"):
+        file.append(b"12345")
+    file.close()
+    assert len(spares) == 0
 
 
 class TestUsedFile:

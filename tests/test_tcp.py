@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 import sys
 
@@ -190,3 +191,23 @@ def test_newcomers_are_not_held_off_from_stand_ins_and_closed_sockets() -> None:
 def test_newcomers_are_not_held_off_from_unix_sockets() -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         assert not tcp.hold_newcomers_off(listener)
+
+
+@pytest.mark.skipif(not hasattr(select, "poll"), reason="cannot be asked")
+def test_somebody_waits_from_connecting_to_being_accepted() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        assert not tcp.is_waited_for(listener)
+        with socket.create_connection(listener.getsockname()):
+            assert tcp.is_waited_for(listener)
+            listener.accept()[0].close()
+            assert not tcp.is_waited_for(listener)
+
+
+def test_nobody_waits_where_that_cannot_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not tcp.is_waited_for(object())
+    monkeypatch.delattr(select, "poll", raising=False)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()),
+    ):
+        assert not tcp.is_waited_for(listener)

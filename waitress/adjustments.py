@@ -721,7 +721,8 @@ SETTINGS: tuple[Setting, ...] = (
         "drain_delay",
         0,
         "How long a server that was told to stop still accepts connections, while its responses "
-        "ask the clients to leave: as long as a load balancer takes to notice.",
+        "ask the clients to leave: as long as a load balancer takes to notice, and less than "
+        "graceful_timeout.",
         zero="stop accepting at once",
     ),
     _flag(
@@ -1045,6 +1046,7 @@ class Adjustments:
         self._check_values(kw)
         self._check_proxy_trust(kw)
         self._check_stuck()
+        self._check_drain_delay()
         self.check_sockets(self.sockets)
         self._resolve()
         self._check_reuse_port()
@@ -1101,6 +1103,14 @@ class Adjustments:
             for name in ("replace_stuck_threads", "kill_stuck_seconds"):
                 if getattr(self, name):
                     raise ValueError(f"{name} has no meaning without setting stuck_request_seconds")
+
+    def _check_drain_delay(self) -> None:
+        if self.drain_delay and self.drain_delay >= self.graceful_timeout:
+            raise ValueError(
+                "No time is left after drain_delay for what is in flight (drain_delay="
+                f"{self.drain_delay:g}; allowed: less than graceful_timeout, "
+                f"{self.graceful_timeout:g}, which includes it)"
+            )
 
     def _check_reuse_port(self) -> None:
         if not self.reuse_port:

@@ -245,9 +245,23 @@ def _opened(number: int) -> socket.socket:
         kind = ", ".join(str(getattr(kind, "name", kind)) for kind in (sock.family, sock.type))
         sock.detach()
         raise ValueError(f"descriptor {number}: no Internet or Unix stream socket ({kind})")
+    if _is_connected(sock):
+        sock.detach()
+        raise ValueError(
+            f"descriptor {number}: a connection, which somebody has accepted already; a socket "
+            "to accept from is meant (Accept=no in systemd's socket unit)"
+        )
     # Not for the programs that the application starts.
     sock.set_inheritable(False)
     return sock
+
+
+def _is_connected(sock: socket.socket) -> bool:
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 # Addresses in words.

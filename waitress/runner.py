@@ -7,7 +7,7 @@ user's own module, or the factory in it, raised.
 
 Row 10: imports ``serve`` and ``create_server`` of the package, ``access_log`` when there
 is a file of it, ``adjustments``, ``command_options``, ``compat``, ``config``, ``dump``,
-``log_options``, ``pid_file``, ``rejects`` and ``utilities``.
+``log_options``, ``pid_file``, ``rejects``, ``signals`` and ``utilities``.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ from waitress.dump import dump_on_signal
 from waitress.log_options import configure_from, level_number
 from waitress.pid_file import PidFile
 from waitress.rejects import reject_logger
+from waitress.signals import sigterm_ends
 from waitress.utilities import logger
 
 __all__ = ["HELP", "getopt", "run", "show_exception", "show_help"]
@@ -210,7 +211,8 @@ def _start(config: Config, _serve: Callable[..., Any]) -> int:
     problems = list(_configure_logging(config))
     if problems:
         return _failed(*problems)
-    app = _application(config)
+    with sigterm_ends():
+        app = _application(config)
     if app is _NO_APPLICATION:
         return 1
     _set_levels(config)
@@ -266,6 +268,11 @@ def _application(config: Config) -> Any:
         source = "" if app_name is None else f" (from: {config.command['app'].source})"
         _failed(_one_line(exc) + source)
         show_exception(sys.stderr)
+    except SystemExit as exc:
+        # Who starts it may be told anything; who checks it, not that all is well.
+        if not config.has("check_config"):
+            raise
+        _failed(f"'{app_name}' ends the process when it is imported, with status {exc.code!r}")
     # Whatever the user's module, or the factory in it, raises.
     except Exception as exc:  # noqa: BLE001
         _failed(f"{type(exc).__name__}: {_one_line(exc)}")

@@ -453,6 +453,8 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
         self.spare_files = SpareFiles()
         self.task_dispatcher = ThreadedTaskDispatcher() if dispatcher is None else dispatcher
         self._rests_until = -inf
+        #: Connections that are accepted still when accepting ends; ``None`` before.
+        self._last_ones: int | None = None
         self._has_own_socket = _sock is None
         self.socket = self._fileno = None
         self._map = map
@@ -647,7 +649,7 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
         if now >= self.next_channel_cleanup:
             self.next_channel_cleanup = now + self.adj.cleanup_interval
             self.maintenance(now)
-        if not self.accepting:
+        if not self.accepting or self._last_ones is not None:
             return False
         if self.in_connection_overflow and not self.clients.is_full:
             self.in_connection_overflow = False
@@ -874,17 +876,39 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
         """Log the address; the format's fields are host and port."""
         self.log_info(format_str.format(self.effective_host, self.effective_port))
 
-    def stop_accepting(self) -> None:
-        """Accept what has connected by now, and close the socket; the trigger stays."""
-        if self.accepting:
-            if self._has_own_socket:
-                tcp.hold_newcomers_off(self.socket)
-            # The connection limit is none for them: they are the last ones.
-            for _ in range(self.adj.backlog + 1):
-                if not self._accept_one():
-                    break
+    def stop_accepting(self) -> bool:
+        """Accept what has connected by now, and close the socket; the trigger stays.
+
+        Returns:
+            False where descriptors are short and somebody waits still: nothing is closed
+            then. To be called again when connections have ended.
+        """
+        if self.accepting and not self._accept_the_last():
+            return False
         self._event_loop.deadlines.forget(self)
         super().close()
+        return True
+
+    def _accept_the_last(self) -> bool:
+        """Accept those who have connected; say whether nobody waits for this server now."""
+        if self._last_ones is None:
+            if self._has_own_socket:
+                tcp.hold_newcomers_off(self.socket)
+            self._last_ones = self.adj.backlog + 1
+        self._rests_until = -inf
+        # The connection limit is none for them: they are the last ones. What the requests
+        # need to be served is.
+        room = max(_descriptors_for_connections(), 1)
+        while self._last_ones and room:
+            self._last_ones -= 1
+            room -= 1
+            if not self._accept_one():
+                break
+        is_exhausted = not room or self._rests_until > -inf
+        # The backlog of a socket that was handed in stays, for whoever has it next.
+        if not (is_exhausted and self._last_ones and self._has_own_socket):
+            return True
+        return not tcp.is_waited_for(self.socket)
 
     def close(self) -> None:
         """Close the listener and the trigger; open connections and workers stay."""
@@ -989,10 +1013,10 @@ if hasattr(socket, "AF_UNIX"):
             """Return what stands for the address of a unix peer."""
             return "localhost", None
 
-        def stop_accepting(self) -> None:
+        def stop_accepting(self) -> bool:
             """Remove the file first: nobody connects between the last accept and the end."""
             self._remove_file()
-            super().stop_accepting()
+            return super().stop_accepting()
 
         def close(self) -> None:
             """Close the listener and the trigger, and remove the socket file."""
@@ -1097,15 +1121,20 @@ def _close_channels(map: _Map | None) -> None:
 
 def _derived_connection_limit(highest: int) -> int:
     """Return the connection limit that nobody set: what the system has room for."""
-    limits = [highest]
-    if resource is not None:
-        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if soft != resource.RLIM_INFINITY:
-            limits.append((soft - _open_descriptors()) * 3 // 4)
+    limits = [highest, _descriptors_for_connections()]
     watchable = descriptor_limit(select)
     if watchable is not None:
         limits.append(watchable - RESERVED_DESCRIPTORS)
     return max(min(limits), 1)
+
+
+def _descriptors_for_connections() -> int:
+    """Return how many descriptors more connections may have, so that others have some."""
+    if resource is not None:
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if soft != resource.RLIM_INFINITY:
+            return int(soft - _open_descriptors()) * 3 // 4
+    return sys.maxsize
 
 
 def _open_descriptors() -> int:

@@ -44,6 +44,8 @@ INTERRUPT_SECONDS = 5.0
 #: How long a connection that has not sent anything yet, because it is new, may take to
 #: send its first request when accepting ends: the client could not know.
 NEWCOMER_SECONDS = 1.0
+#: How often those who wait are looked after that the system has no descriptors for yet.
+LOOK_SECONDS = 1.0
 #: How long the workers are waited for when there is no time left, in seconds.
 LAST_MOMENT_SECONDS = 0.5
 #: The exit status of a process that had to cut requests.
@@ -100,6 +102,9 @@ class Shutdown:
         #: Orders from any thread: seconds, seconds of delay, and why.
         self._orders: deque[tuple[float | None, float | None, str]] = deque()
         self._delay_ends_at = self._newcomers_end_at = self._ends_at = inf
+        #: Listeners at which somebody waits that cannot be accepted yet, and when to try.
+        self._waited_for: list[Any] = []
+        self._looks_at = inf
         #: Connections that came to rest since they were last looked at.
         self._resting: list[Any] = []
         self._workers_ended = False
@@ -240,18 +245,29 @@ class Shutdown:
     def _arm(self) -> None:
         next_step = {
             Phase.DRAIN_DELAY: min(self._delay_ends_at, self._ends_at),
-            Phase.DRAINING: min(self._newcomers_end_at, self._ends_at),
+            Phase.DRAINING: min(self._newcomers_end_at, self._looks_at, self._ends_at),
             Phase.CLOSING: self._ends_at,
         }
         self.event_loop.deadlines.arm(self, next_step.get(self.phase, inf))
 
     def _stop_accepting(self, now: float) -> None:
+        self._waited_for = list(self.listeners)
+        self._accept_the_last(now)
+
+    def _accept_the_last(self, now: float) -> None:
+        """Stop accepting, where nobody waits whom there are no descriptors for as yet."""
         self._newcomers_end_at = now + NEWCOMER_SECONDS
-        for listener in self.listeners:
-            _survive(listener.stop_accepting, "closing a listener")
+        self._waited_for = [
+            listener
+            for listener in self._waited_for
+            if _survive(listener.stop_accepting, "closing a listener") is False
+        ]
+        self._looks_at = now + LOOK_SECONDS if self._waited_for else inf
         self._resting = list(self.clients.channels)
 
     def _drain(self, now: float) -> None:
+        if self._waited_for and (now >= self._looks_at or not self.clients.channels):
+            self._accept_the_last(now)
         resting, self._resting = self._resting, []
         newcomers_since = now - NEWCOMER_SECONDS
         if now >= self._newcomers_end_at:
@@ -259,9 +275,9 @@ class Shutdown:
         for channel in resting:
             if not channel.close_if_resting(newcomers_since):
                 self._resting.append(channel)
-        if self.clients.channels and now >= self._ends_at:
+        if (self.clients.channels or self._waited_for) and now >= self._ends_at:
             self._cut()
-        if not self.clients.channels:
+        if not (self.clients.channels or self._waited_for):
             self._stop_workers(now)
 
     def _cut(self) -> None:
@@ -269,6 +285,13 @@ class Shutdown:
         for channel in list(self.clients.channels):
             _survive(channel.close, "cutting a connection")
             self.clients.channels.discard(channel)
+        for listener in self._waited_for:
+            self.exit_status = CUT_STATUS
+            logger.warning(
+                "cut by the shutdown: connections to %s that could not be accepted",
+                f"{listener.effective_host}:{listener.effective_port}",
+            )
+        self._waited_for, self._looks_at = [], inf
 
     def _stop_workers(self, now: float) -> None:
         self._move_to(Phase.CLOSING)
@@ -359,12 +382,13 @@ class Shutdown:
         )
 
 
-def _survive(step: Callable[[], Any], doing: str) -> None:
+def _survive(step: Callable[[], Any], doing: str) -> Any:
     """Take a step that runs code of others; whatever it raises, the end must come."""
     try:
-        step()
+        return step()
     except Exception:
         logger.exception("Exception while %s", doing)
+        return None
 
 
 def _because(reason: str) -> str:

@@ -1,10 +1,11 @@
-"""The signals that end a process, taken while a server runs in it.
+"""The signals that end a process, taken while a server starts and runs in it.
 
 Row 0: imports nothing of the package.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Protocol
 
-__all__ = ["Stoppable", "signals_stop"]
+__all__ = ["Stoppable", "signals_stop", "sigterm_ends"]
 
 #: The signals that are taken where nobody else has: the handler that means so, and the
 #: seconds that are left then and in which connections are accepted still. None: as the
@@ -56,6 +57,31 @@ def signals_stop(stoppable: Stoppable) -> Iterator[None]:
             # Unless the application has put its own there meanwhile.
             if signal.getsignal(number) is ours[number]:
                 signal.signal(number, handler)
+
+
+@contextmanager
+def sigterm_ends() -> Iterator[None]:
+    """Have SIGTERM end the process while this lasts, where the system would drop it.
+
+    Process 1 of a container has only the handlers that it sets, and an application may take
+    long to be imported. Every other process ends by SIGTERM without that.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if os.getpid() != 1 or not is_main or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, frame: FrameType | None) -> None:
+        # At once, as for others: no request is there yet.
+        os._exit(128 + number)
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        # Unless the application has put its own there meanwhile.
+        if signal.getsignal(signal.SIGTERM) is end:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _handlers(stoppable: Stoppable) -> Callable[..., Callable[[int, FrameType | None], None]]:

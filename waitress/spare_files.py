@@ -12,6 +12,8 @@ What must not happen is that one client's bytes are read by another. Therefore
   a duplicate may still be reading from, is not used again;
 * nor is one that was open when the process forked.
 
+Nor is one used again that the disk had no room for: others need what it has taken.
+
 Row 0: imports nothing of the package.
 """
 
@@ -86,6 +88,8 @@ class BodyFile:
         self._forks = _forks
         #: How much was written this time, and what of the time before lies in the file.
         self._end = self._old_end = 0
+        #: Whether the disk had no room for it, and needs what it has taken.
+        self._has_failed = False
         #: What :meth:`open` returned; ``None`` before.
         self.opened: BufferedRandom | None = None
 
@@ -101,11 +105,15 @@ class BodyFile:
             OSError: the disk is full, for example; what of ``data`` was written is undefined.
         """
         end = self._end
-        written = os.pwrite(self._descriptor, data, end)
-        rest = data.__len__() - written
-        while rest:  # The usual system takes all at once.
-            written += os.pwrite(self._descriptor, memoryview(data)[written:], end + written)
+        try:
+            written = os.pwrite(self._descriptor, data, end)
             rest = data.__len__() - written
+            while rest:  # The usual system takes all at once.
+                written += os.pwrite(self._descriptor, memoryview(data)[written:], end + written)
+                rest = data.__len__() - written
+        except OSError:
+            self._has_failed = True
+            raise
         self._end = end + written
 
     def open(self) -> BufferedRandom:
@@ -133,7 +141,8 @@ class BodyFile:
             except ValueError:  # It was detached, and belongs to whoever did that.
                 return
             was_passed_on = getattr(raw, "is_exposed", True)
-        if not was_passed_on and not self.is_shared and self._rewind():
+        is_ours_alone = not was_passed_on and not self.is_shared
+        if is_ours_alone and not self._has_failed and self._rewind():
             self._spares.give_back(self)
         else:
             self.discard()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import struct
 import sys
@@ -108,6 +109,15 @@ def hold_newcomers_off(sock: Any) -> bool:
     except OSError:
         return False
     return True
+
+
+def is_waited_for(sock: Any) -> bool:
+    """Say whether somebody waits to be accepted; nobody, where that cannot be asked."""
+    if not (isinstance(sock, socket.socket) and hasattr(select, "poll")):
+        return False
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def share_port(sock: Any) -> None:

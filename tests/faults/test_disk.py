@@ -51,7 +51,8 @@ def test_files_that_may_not_grow_are_refused_or_cut_and_nothing_is_leaked(no_lea
         assert server.ask("/body", b"x" * 500_000).body == b"500000"
         assert await_that(lambda: server.counts() == {"spool": 0, "channels": 1})
         assert await_that(lambda: server.descriptors() <= descriptors)
-        assert server.spooled() == 0
+        # The file of the last body that had room is kept for the next one.
+        assert server.spooled() < MIB
 
 
 @pytest.fixture

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import signal
 import socket
 import stat
 import sys
@@ -70,6 +72,36 @@ def test_application_of_the_working_directory_is_served(
     assert fetch(address, "/page") == b"('', '/page', 'http')"
     assert command.interrupt() == 0
     assert "Traceback" not in command.output
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="newcomers are held off on Linux only")
+def test_crowd_for_which_there_are_no_descriptors_is_served_before_the_end(
+    start_command: Start, tmp_path: Path
+) -> None:
+    """It has connected, and waits in the backlog when SIGTERM comes."""
+    (tmp_path / "limited_app.py").write_text(
+        "import resource\n"
+        "from site_app import app\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))\n"
+    )
+    command = start_command(
+        *WAITRESS_SERVE, "--listen=127.0.0.1:0", "--connection-limit=1000", "limited_app:app"
+    )
+    (address,) = command.await_addresses()
+    with contextlib.ExitStack() as stack:
+        wires = [
+            stack.enter_context(Wire(socket.create_connection(address, PATIENCE)))
+            for _ in range(90)
+        ]
+        command.await_matches("Too many open files")
+        command.process.send_signal(signal.SIGTERM)
+        command.await_matches(r"shutdown \(SIGTERM\)")
+        for wire in wires:
+            wire.send(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        for wire in wires:
+            assert wire.read_answer().status == 200
+            wire.close()
+    assert command.await_status() == 0
 
 
 @pytest.mark.parametrize("name", ["site_app:Nested.app", "site_app.Nested.app"])

@@ -153,6 +153,25 @@ def test_server_of_the_image_stops_in_order_as_pid_1(start_command: Start, tmp_p
     assert "shutdown (SIGTERM)" in command.output
 
 
+def test_pid_1_ends_by_sigterm_while_the_application_is_imported(
+    start_command: Start, tmp_path: Path
+) -> None:
+    """It would begin to serve otherwise, and be killed when the engine's patience ends."""
+    if not can_be_pid_1():
+        pytest.skip("no namespace for processes can be made")
+    (tmp_path / "myapp.py").write_text(
+        "import threading\nprint('importing', flush=True)\nthreading.Event().wait(600)\n"
+    )
+    command = start_command(
+        "unshare", "--pid", "--fork", "--kill-child", *PYTHON_M, "--port=0", "myapp:app"
+    )
+    command.await_matches("importing")
+    children = Path(f"/proc/{command.process.pid}/task/{command.process.pid}/children")
+    (server,) = children.read_text().split()
+    subprocess.run(["kill", "-TERM", server], check=True, timeout=PATIENCE)
+    assert command.await_status() == 128 + signal.SIGTERM
+
+
 # Kubernetes.
 
 
