@@ -126,6 +126,9 @@ def _measure(row: Row, bench: Bench, results: Results) -> None:
     if row.needs_keep_alive and not bench.server.keeps_alive:
         results.add(row.name, name, {}, "has no persistent connections")
         return
+    if row.is_for_ours_only and name != OURS:
+        results.add(row.name, name, {}, "not applicable")
+        return
     begun = time.monotonic()
     try:
         sample, failure = row.measure(bench), ""

@@ -28,8 +28,16 @@ class Facts:
     port: int
     threads: int
     connections: int
-    #: Further settings, as ``NAME=VALUE``.
+    #: Further settings, as ``NAME=VALUE``; a value may be a name of :data:`CALLABLES`.
     settings: tuple[str, ...] = ()
+
+
+def hear(event: object) -> None:
+    """Hear of an event, and do nothing about it."""
+
+
+#: What settings may name that are no text.
+CALLABLES = {"hear": hear}
 
 
 def run_waitress(application: Any, facts: Facts) -> None:
@@ -44,7 +52,7 @@ def run_waitress(application: Any, facts: Facts) -> None:
         settings.update(connection_limit=facts.connections, asyncore_use_poll=True)
     for setting in facts.settings:
         name, _, value = setting.partition("=")
-        settings[name] = value
+        settings[name] = CALLABLES.get(value, value)
     import_module("waitress").serve(application, _quiet=True, **settings)
 
 

@@ -43,6 +43,7 @@ MEASURES = {
     "seconds_per_10000_accepted": Measure("s/10,000 accepted"),
     "kib_per_idle_client": Measure("KiB/idle client"),
     "cost_beside": Measure("CPU/request beside ÷ alone"),
+    "cost_watched": Measure("CPU/request watched ÷ unwatched"),
     "p99_beside": Measure("p99 beside ÷ alone"),
     "percent_fed": Measure("% fed", more_is_better=True),
     "percent_of_ideal": Measure("% of threads/10 ms", more_is_better=True),

@@ -56,10 +56,13 @@ class Bench:
 
     @contextlib.contextmanager
     def serving(
-        self, threads: int = _THREADS, connections: int = _CONNECTIONS
+        self,
+        threads: int = _THREADS,
+        connections: int = _CONNECTIONS,
+        settings: tuple[str, ...] = (),
     ) -> Iterator[Running]:
         """Start the server afresh, warm it up, and end it."""
-        facts = Facts(unused_port(), threads, connections)
+        facts = Facts(unused_port(), threads, connections, settings)
         with running(
             self.server, self.binaries, facts, self.cpus, self.environment, self.log
         ) as server:
@@ -76,6 +79,8 @@ class Row:
     measure: Callable[[Bench], Sample]
     targets: tuple[Target, ...]
     needs_keep_alive: bool = False
+    #: It is about what no other server has.
+    is_for_ours_only: bool = False
 
 
 def _under_load(
@@ -103,6 +108,22 @@ def _by_wrk(path: str, connections: int, script: str = "") -> Callable[[Bench], 
             return _under_load(bench, server, path, connections, script)
 
     return measure
+
+
+def _watched(bench: Bench) -> Sample:
+    """Have somebody listen to everything: what that costs, and that it costs nothing else."""
+    with bench.serving() as server:
+        unwatched = _under_load(bench, server, "/", 64)
+    access_log = bench.log.with_name("access.log")
+    try:
+        with bench.serving(settings=(f"access_log={access_log}", "on_event=hear")) as server:
+            watched = _under_load(bench, server, "/", 64)
+        if not access_log.stat().st_size:
+            raise RowError("nothing was logged")
+    finally:
+        access_log.unlink(missing_ok=True)
+    key = "requests_per_cpu_second"
+    return {**watched, "cost_watched": unwatched[key] / watched[key]}
 
 
 def _files(bench: Bench) -> Sample:
@@ -227,6 +248,13 @@ ROWS: dict[str, Row] = {
         Row("hello-8", "hello, 8 connections", _by_wrk("/", 8), _faster(3.5)),
         Row("hello-64", "hello, 64 connections", _by_wrk("/", 64), _faster(4.5)),
         Row("hello-256", "hello, 256 connections", _by_wrk("/", 256), _faster(4.5)),
+        Row(
+            "watched-64",
+            "hello, 64 connections, with access log and on_event",
+            _watched,
+            (Target("cost_watched", "value", at_most=3),),
+            is_for_ours_only=True,
+        ),
         Row(
             "browser-64",
             "hello, 15 field lines, 64 connections",

@@ -29,7 +29,7 @@ from typing import Any
 
 from waitress import create_server
 from waitress.eventloop import EventLoop, SocketMap
-from waitress.observer import Observer
+from waitress.observer import Observer, Refusal
 from waitress.pollers import ERROR, HANGUP, PEER_CLOSED, READ, WRITE
 
 #: Passes of the loop at one instant after which it is declared to spin.
@@ -927,15 +927,8 @@ class RecordingObserver(Observer):
     def request_cancelled(self, request: Any) -> None:
         self.events.append(("cancelled", request.request_id))
 
-    def refused(
-        self,
-        reason: str,
-        peer: Any,
-        channel_id: int = 0,
-        request_id: int = 0,
-        sample: bytes | str = b"",
-    ) -> None:
-        self.events.append(("refused", request_id))
+    def refused(self, refusal: Refusal) -> None:
+        self.events.append(("refused", refusal.request_id))
 
     def channel_closed(self, channel: Any) -> None:
         self.events.append(("channel closed", None))

@@ -260,16 +260,26 @@ class TestChildren:
         """The thread that writes, and whoever held a lock, stayed in the parent."""
         program = textwrap.dedent(
             """
-            import os, sys, time
+            import os, sys, threading
             from tests.timelines import make_timeline
             from waitress import access_log
             from waitress.access_log import AccessLog
 
             path = sys.argv[1]
             log = AccessLog(path, "%(id)s")
+            written = threading.Event()
+            sink = log._writer._sink
+            write = sink.write
+
+            def tell(data):
+                try:
+                    return write(data)
+                finally:
+                    written.set()
+
+            sink.write = tell
             log.timeline_ended(make_timeline(request_id=1))
-            while not os.path.getsize(path):
-                time.sleep(0.01)
+            assert written.wait(20)
             writer = log._writer
             with access_log._lock, writer._lock:
                 child = os.fork()

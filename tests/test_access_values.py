@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import pytest
 
 from tests.timelines import make_timeline, refused_timeline
+from waitress import access_values
 from waitress.access_values import (
     VALUES,
+    Facts,
     body_bytes,
     captured,
-    durations,
-    facts_of,
     iso_time,
     peer_text,
     protocol,
@@ -25,8 +25,13 @@ from waitress.access_values import (
 from waitress.timeline import Timeline
 
 
+def durations(timeline: Timeline) -> dict[str, int | None]:
+    names = ("total", "receiving", "queued", "app", "sending")
+    return {name: getattr(access_values, f"{name}_us")(timeline) for name in names}
+
+
 def value(atom: str, timeline: Timeline, **capture: str) -> str | None:
-    return VALUES[atom][0](facts_of(timeline, capture))
+    return VALUES[atom][0](Facts(timeline, capture))
 
 
 @pytest.fixture
@@ -45,9 +50,11 @@ def local_time(monkeypatch: pytest.MonkeyPatch, zone: str) -> Iterator[None]:
         pytest.skip("the zone cannot be set here")
     monkeypatch.setenv("TZ", zone)
     time.tzset()
+    access_values._local_second.cache_clear()
     yield
     monkeypatch.undo()
     time.tzset()
+    access_values._local_second.cache_clear()
 
 
 class TestDurations:
@@ -106,13 +113,13 @@ class TestDurations:
 
 class TestAddresses:
     def test_are_those_that_the_application_saw(self):
-        facts = facts_of(make_timeline(), {"REMOTE_ADDR": "203.0.113.9"})
+        facts = Facts(make_timeline(), {"REMOTE_ADDR": "203.0.113.9"})
         assert remote_address(facts) == "203.0.113.9"
         assert peer_text(facts) == "192.0.2.1:4711"
 
     @pytest.mark.parametrize("capture", [{}, {"REMOTE_ADDR": ""}])
     def test_are_else_the_peers(self, capture):
-        assert remote_address(facts_of(make_timeline(), capture)) == "192.0.2.1"
+        assert remote_address(Facts(make_timeline(), capture)) == "192.0.2.1"
 
     @pytest.mark.parametrize(
         ("peer", "address", "text"),
@@ -125,7 +132,7 @@ class TestAddresses:
         ],
     )
     def test_are_of_every_kind(self, peer, address, text):
-        facts = facts_of(make_timeline(peer=peer), {})
+        facts = Facts(make_timeline(peer=peer), {})
         assert remote_address(facts) == address
         assert peer_text(facts) == text
 
@@ -165,13 +172,13 @@ class TestRequests:
         ],
     )
     def test_have_request_lines(self, attributes, words):
-        facts = facts_of(make_timeline(**attributes), {})
+        facts = Facts(make_timeline(**attributes), {})
         assert request_words(facts) == words
         assert VALUES["r"][0](facts) == " ".join(words)
 
     def test_have_protocols(self):
-        assert protocol(facts_of(make_timeline(version="1.0"), {})) == "HTTP/1.0"
-        assert protocol(facts_of(refused_timeline(), {})) is None
+        assert protocol(Facts(make_timeline(version="1.0"), {})) == "HTTP/1.0"
+        assert protocol(Facts(refused_timeline(), {})) is None
 
     def test_have_parts(self):
         line = make_timeline()

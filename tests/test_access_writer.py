@@ -428,9 +428,23 @@ class TestErrors:
             pytest.skip("sets a limit of Linux")
         program = textwrap.dedent(
             """
-            import resource, signal, sys, time
+            import logging, resource, sys, threading
             from waitress import access_writer
             from waitress.access_sink import FileSink
+
+            class Told(logging.Handler):
+                def __init__(self):
+                    super().__init__()
+                    self.failure, self.recovery = threading.Event(), threading.Event()
+
+                def emit(self, record):
+                    line = record.getMessage()
+                    print(line, file=sys.stderr)
+                    (self.recovery if "is written again" in line else self.failure).set()
+
+            told = Told()
+            access_writer.logger.addHandler(told)
+            access_writer.logger.setLevel(logging.INFO)
             access_writer.RETRY_SECONDS = 0.001
             soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
             resource.setrlimit(resource.RLIMIT_FSIZE, (1234, hard))
@@ -438,11 +452,9 @@ class TestErrors:
             writer = access_writer.LineWriter(sink)
             for number in range(100):
                 writer.put(lambda number=number: f"{number:049}", 1)
-            while not writer._error_is_told:
-                time.sleep(0.001)
+            assert told.failure.wait(20)
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-            while writer._error_is_told:  # At the end it would not be tried again.
-                time.sleep(0.001)
+            assert told.recovery.wait(20)  # At the end it would not be tried again.
             writer.end()
             print(writer.lost)
             """
@@ -532,11 +544,20 @@ class TestEnd:
     def test_comes_with_that_of_the_interpreter(self, tmp_path):
         program = textwrap.dedent(
             """
-            import sys, time
+            import sys, threading
             from waitress import access_writer
             from waitress.access_sink import FileSink
+
             writer = access_writer.LineWriter(FileSink(sys.argv[1]))
-            writer.put(lambda: time.sleep(0.3) or "late", 1)
+            is_waited_for = threading.Event()
+            writer.put(lambda: "late" if is_waited_for.wait(20) else "too late", 1)
+            join = writer._thread.join
+
+            def wait(timeout):
+                is_waited_for.set()
+                join(timeout)
+
+            writer._thread.join = wait
             """
         )
         path = tmp_path / "log"

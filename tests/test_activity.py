@@ -12,7 +12,7 @@ import pytest
 
 from tests.fakes import FakeClock
 from tests.looping import InThread, await_event
-from tests.status_help import timeline
+from tests.timelines import momentary_timeline
 from waitress.activity import (
     QUEUED_SHOWN,
     Activity,
@@ -25,7 +25,7 @@ from waitress.thread_dump import thread_dump
 
 
 def request(path: str = "/a", **facts: Any) -> Any:
-    return SimpleNamespace(request_id=7, command="GET", path=path, **facts)
+    return SimpleNamespace(request_id=7, command="GET", request_uri=path, **facts)
 
 
 class QueuedChannel:
@@ -70,31 +70,50 @@ def in_a_worker(activity: Activity, *requests: Any) -> tuple[InThread, threading
 def test_a_worker_is_shown_with_its_request_until_that_is_served(clock: FakeClock) -> None:
     idents: dict[int, int] = {}
     activity = Activity(dispatcher(idents=idents), clock)
-    facts = timeline(peer=("192.0.2.1", 5), response_started=None)
+    facts = momentary_timeline(peer=("192.0.2.1", 5), response_started=None)
     worker, release = in_a_worker(activity, request("/slow?secret", timeline=facts))
     idents[3] = worker.thread.ident or 0
     clock.advance(2.5)
     current = CurrentRequest(7, "GET", "/slow", "192.0.2.1:5", 2.5, "application")
-    assert activity.workers() == [WorkerState("waitress-3", idents[3], current)]
+    assert activity.workers() == [WorkerState("test", idents[3], current)]
     facts.response_started = 101.0
     (told,) = activity.workers()
     assert told.request is not None
     assert told.request.stage == "response"
     release.set()
     worker.result()
-    assert activity.workers() == [WorkerState("waitress-3", idents[3], None)]
+    (told,) = activity.workers()
+    assert told.request is None
 
 
 def test_workers_are_told_in_the_order_of_their_numbers(clock: FakeClock) -> None:
     activity = Activity(dispatcher(idents={2: 22, 0: 11, 1: 33}), clock)
-    assert [each.name for each in activity.workers()] == ["waitress-0", "waitress-1", "waitress-2"]
+    assert [each.thread_id for each in activity.workers()] == [11, 33, 22]
+
+
+def test_workers_have_the_names_of_their_threads(clock: FakeClock) -> None:
+    """A dispatcher of the user's may call them what it likes."""
+    mine = threading.current_thread()
+    activity = Activity(dispatcher(idents={0: 11, 1: mine.ident or 0}), clock)
+    assert [each.name for each in activity.workers()] == ["thread 11", mine.name]
+
+
+@pytest.mark.parametrize(
+    ("target", "shown"),
+    [("/a%3Fb/%C3%A9?c=d", "/a%3Fb/%C3%A9"), ("http://u:secret@h/x", "http://h/x"), ("*", "*")],
+)
+def test_a_request_is_called_by_its_target_as_it_was_sent(
+    clock: FakeClock, target: str, shown: str
+) -> None:
+    (told,) = Activity(dispatcher(QueuedChannel(90.0, request(target))), clock).queued()
+    assert told.path == shown
 
 
 def test_of_a_strange_dispatcher_those_threads_are_known_that_serve(clock: FakeClock) -> None:
     activity = Activity(object(), clock)
     worker, release = in_a_worker(activity, request())
     (told,) = activity.workers()
-    assert told.name == f"thread {worker.thread.ident}"
+    assert told.name == worker.thread.name
     assert told.request is not None
     assert told.request.peer == ""
     release.set()

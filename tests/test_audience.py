@@ -14,7 +14,7 @@ from tests.fakes import RecordingObserver, Simulation, get
 from tests.functional.applications import hello
 from tests.watching import KeptEvents, KeptTimelines
 from waitress import create_server, wasyncore
-from waitress.observer import Observer
+from waitress.observer import Observer, Refusal
 from waitress.server import MultiSocketServer
 
 Serve = Callable[..., Running]
@@ -27,8 +27,8 @@ class Refusals(Observer):
     def __init__(self) -> None:
         self.reasons: list[str] = []
 
-    def refused(self, reason: str, *args: Any) -> None:
-        self.reasons.append(reason)
+    def refused(self, refusal: Refusal) -> None:
+        self.reasons.append(refusal.reason)
 
 
 def test_one_that_subscribes_before_the_start_hears_all(simulate: Simulate) -> None:

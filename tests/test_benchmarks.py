@@ -5,15 +5,17 @@ from __future__ import annotations
 import io
 import itertools
 import json
+import logging
 import socket
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from benchmarks import applications, load, overload, report
-from benchmarks.__main__ import main
+from benchmarks import applications, launch, load, overload, report
+from benchmarks.__main__ import _measure, main
 from benchmarks.errors import RowError
 from benchmarks.launch import Facts
 from benchmarks.open_loop import OpenLoop, Outcome
@@ -167,6 +169,14 @@ def test_rivals_are_those_written_for_the_interpreter() -> None:
     assert rivals == ["cheroot", "gunicorn-gthread", "gunicorn-sync", "gevent"]
 
 
+def test_what_only_ours_has_is_measured_of_no_other() -> None:
+    run = Results({}, {}, {})
+    bench: Any = SimpleNamespace(server=SERVERS[RELEASED])
+    _measure(ROWS["watched-64"], bench, run)
+    assert run.failures == {"watched-64": {RELEASED: "not applicable"}}
+    assert run.samples == {"watched-64": {RELEASED: [{}]}}
+
+
 # wrk.
 
 
@@ -276,6 +286,18 @@ def test_outcomes_are_told_a_second() -> None:
     assert lines[0] == "a (1)"
     assert lines[3].split()[:3] == ["2.00", "5.00", "1.50"]
     assert lines[4].split() == ["3.00", "does", "not", "start"]
+
+
+def test_settings_may_name_what_is_no_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: dict[str, Any] = {}
+    monkeypatch.setattr("waitress.serve", lambda application, **settings: told.update(settings))
+    logger = logging.getLogger("waitress")
+    handlers = logger.handlers[:]
+    try:
+        launch.run_waitress(None, Facts(80, 4, 10, ("on_event=hear", "access_log=a")))
+    finally:
+        logger.propagate, logger.handlers = True, handlers
+    assert (told["on_event"], told["access_log"]) == (launch.hear, "a")
 
 
 def test_settings_of_a_contestant_reach_the_command() -> None:

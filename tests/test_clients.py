@@ -55,6 +55,21 @@ def clients_of(*channels):
     return clients
 
 
+def test_set_that_changes_meanwhile_is_read_again():
+    class Restless(set):
+        turns = 0
+
+        def __iter__(self):
+            self.turns += 1
+            if self.turns < 3:
+                raise RuntimeError("Set changed size during iteration")
+            return super().__iter__()
+
+    clients = clients_of()
+    clients.channels = Restless(["channel"])
+    assert clients.snapshot() == ("channel",)
+
+
 def test_no_clients_are_still_the_server_s_clients():
     assert Clients()
 

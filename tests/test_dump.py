@@ -19,6 +19,7 @@ from tests.compat.live import Gate, Running, map_of, request
 from tests.looping import PATIENCE
 from tests.test_stuck import Heard
 from tests.test_stuck import heard as heard  # a fixture
+from tests.timelines import make_timeline
 from waitress import runner
 from waitress.config import Config
 from waitress.dump import MOST_TASKS, Dump, RecentRequests, dump_on_signal
@@ -32,24 +33,8 @@ pytestmark = pytest.mark.skipif(
 
 
 def timeline(request_id: int, **kw: Any) -> Timeline:
-    made = Timeline()
-    facts: dict[str, Any] = {
-        "first_byte": 10.0,
-        "ended": 10.25,
-        "request_id": request_id,
-        "method": "GET",
-        "path": "/a",
-        "version": "1.1",
-        "peer": ("192.0.2.1", 99),
-        "status": "200 OK",
-        "termination": "--",
-        "bytes_in": 10,
-        "bytes_out": 20,
-        **kw,
-    }
-    for name, value in facts.items():
-        setattr(made, name, value)
-    return made
+    facts: dict[str, Any] = {"first_byte": 10.0, "ended": 10.25, "bytes_out": 20, **kw}
+    return make_timeline(request_id=request_id, **facts)
 
 
 class TestTheText:
@@ -93,9 +78,10 @@ class TestTheText:
         text = Dump(EventLoop(), None, recent).text()
         assert text.splitlines()[-3:] == [
             "requests that ended last: 2, the latest at the end",
-            '  request 2: "GET /a HTTP/1.1" from 192.0.2.1:99, 200 --, 10 bytes in, '
+            '  request 2: "GET /p HTTP/1.1" from 192.0.2.1:4711, 200 --, 80 bytes in, '
             "20 bytes out, 0.250 s",
-            '  request 3: "GET /a HTTP/1.1" from 192.0.2.1:99, - CH, 10 bytes in, 20 bytes out, -',
+            '  request 3: "GET /p HTTP/1.1" from 192.0.2.1:4711, - CH, 80 bytes in, '
+            "20 bytes out, -",
         ]
 
     def test_of_a_long_queue_is_short(self) -> None:

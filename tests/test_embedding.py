@@ -5,17 +5,16 @@ from __future__ import annotations
 import logging
 import socket
 import threading
-import time
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.compat.live import Gate, Wire, hello
+from tests.compat.live import PATIENCE, Gate, Wire, hello
 from tests.fakes import get
 from tests.looping import InThread
-from waitress import create_server, wasyncore
+from waitress import create_server, embedding, wasyncore
 from waitress.embedding import Embeddable
 from waitress.shutdown import Phase
 
@@ -58,14 +57,28 @@ def test_block_may_be_left_by_an_exception(no_leaks: None) -> None:
         raise ZeroDivisionError
 
 
-def test_error_of_the_thread_is_raised_at_the_beginning(no_leaks: None) -> None:
+def test_error_of_the_thread_is_raised_at_the_beginning(
+    monkeypatch: pytest.MonkeyPatch, no_leaks: None
+) -> None:
+    somebody_waits = threading.Event()
+
+    class Waiting(list[threading.Event]):
+        def append(self, ready: threading.Event) -> None:
+            super().append(ready)
+            somebody_waits.set()
+
+    class Background(embedding._Background):
+        def __init__(self, server: Any) -> None:
+            super().__init__(server)
+            self._waiting = Waiting()
+
+    monkeypatch.setattr(embedding, "_Background", Background)
     server = create_server(hello, host="127.0.0.1", port=0)
 
     class Broken:
         @staticmethod
         def loop(**kw: Any) -> None:
-            while not server._background._waiting:
-                time.sleep(0)
+            assert somebody_waits.wait(PATIENCE)
             raise RuntimeError("the loop is broken")
 
     server.asyncore = Broken

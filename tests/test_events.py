@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import logging
 import socket
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
-from tests.compat.live import Gate, Running, request
+from tests.compat.live import PATIENCE, Gate, Running, request
 from tests.fakes import Simulation, get, post
 from tests.functional.applications import hello
-from tests.watching import KeptEvents
+from tests.watching import KeptEvents, KeptTimelines
 from waitress.events import (
     ApplicationFinished,
     ApplicationStarted,
@@ -431,3 +432,68 @@ def test_nobody_is_told_by_default(simulate: Simulate) -> None:
     assert sim.server.observer is sim.server.rejects
     assert sim.channel.observer is sim.server.rejects
     assert not Observer.listening
+
+
+@pytest.mark.parametrize(
+    ("target", "path"),
+    [("/a%3Fb?c", "/a%3Fb"), ("http://a/b?c", "/b"), ("http://u:secret@a/b", "http://a/b")],
+)
+def test_a_request_is_called_by_its_target_as_it_was_sent(
+    simulate: Simulate, target: str, path: str
+) -> None:
+    events = KeptEvents()
+    sim = simulate(hello, on_event=events)
+    sim.connect(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+    assert [each.path for each in events.events if isinstance(each, RequestCreated)] == [path]
+
+
+@pytest.mark.parametrize(
+    "kind", [ChannelCreated, RequestCreated, RequestStarted, RequestServiced, ChannelClosed]
+)
+def test_sys_exit_of_a_listener_ends_neither_loop_nor_worker_nor_request(
+    kind: type[Event], serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the loop's events and of the worker's."""
+    raised = threading.Condition()
+    count = 0
+
+    def leave(event: Event) -> None:
+        nonlocal count
+        if isinstance(event, kind):
+            with raised:
+                count += 1
+                raised.notify_all()
+            sys.exit(3)
+
+    running = serve(hello, threads=1, on_event=leave)
+    for _ in range(3):
+        with running.connect() as wire:
+            wire.send(GET)
+            assert wire.read_answer().status == 200
+    with raised:
+        assert raised.wait_for(lambda: count >= 3, PATIENCE)
+    assert running.thread.is_alive()
+    (record,) = [each for each in caplog.records if each.exc_info]
+    assert record.exc_info is not None
+    assert record.exc_info[0] is SystemExit
+    assert "further failures are not logged" in record.getMessage()
+
+
+def test_sys_exit_of_a_listener_of_timelines_does_not_end_the_loop(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Leaving:
+        @staticmethod
+        def timeline_ended(timeline: Any) -> None:
+            sys.exit(3)
+
+    kept = KeptTimelines()
+    running = serve(hello)
+    running.server.subscribe_timelines(Leaving)
+    running.server.subscribe_timelines(kept)
+    for _ in range(2):
+        with running.connect() as wire:
+            wire.send(GET)
+            assert wire.read_answer().status == 200
+    assert len(kept.await_ends(2)) == 2
+    assert len([each for each in caplog.records if each.exc_info]) == 1

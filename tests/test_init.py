@@ -148,7 +148,7 @@ def test_a_bare_import_loads_every_module_but_the_command_line_and_the_rarely_us
     rarely_used = {
         *("activity", "answers", "dump", "events", "fair_queue", "health", "killing"),
         *("loop_answers", "memory_limit", "metrics", "prometheus", "queue_limits", "recorder"),
-        *("sd_notify", "stacks", "stats", "status", "status_page", "stuck", "thread_dump"),
+        *("sd_notify", "stats", "status", "status_page", "stuck", "thread_dump"),
         *("timeline", "toml_file"),
     }
     rarely_used |= {name for name in modules if name.startswith("access_")}

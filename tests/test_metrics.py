@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fakes import FakeClock
-from tests.status_help import timeline
+from tests.timelines import momentary_timeline
 from waitress.metrics import (
     DURATION_BOUNDS,
     PATH_CHARACTERS,
@@ -88,28 +88,41 @@ def test_nothing_is_counted_at_first(metrics: Metrics, clock: FakeClock) -> None
 
 def test_each_request_counts_in_the_class_of_its_status(metrics: Metrics) -> None:
     for status in ("200 OK", "204 No Content", "304 Not Modified", "404 X", "500 X", "", "999 ?"):
-        metrics.timeline_ended(timeline(status=status))
+        metrics.timeline_ended(momentary_timeline(status=status))
     responses = metrics.totals().responses
     assert responses == {"1xx": 0, "2xx": 2, "3xx": 1, "4xx": 1, "5xx": 1, "none": 2}
     assert metrics.totals().count == 7
 
 
+def test_a_response_of_which_nothing_left_is_none(metrics: Metrics) -> None:
+    """Its client had gone: whatever was to be said, nobody was told."""
+    metrics.timeline_ended(momentary_timeline(status="200 OK", bytes_out=0, termination="CA"))
+    assert metrics.totals().responses["none"] == 1
+    assert metrics.totals().slowest[0].status == ""
+
+
+def test_what_the_server_answers_by_itself_is_not_counted(metrics: Metrics) -> None:
+    metrics.timeline_ended(momentary_timeline(is_own_answer=True))
+    assert metrics.totals().count == metrics.totals().duration.count == 0
+    assert metrics.totals().terminations == {}
+
+
 def test_termination_codes_are_counted_and_strange_ones_together(metrics: Metrics) -> None:
     for code in ("--", "CD", "CD", "AQ", "XY", "", "CD!", "client said so"):
-        metrics.timeline_ended(timeline(termination=code))
+        metrics.timeline_ended(momentary_timeline(termination=code))
     assert metrics.totals().terminations == {"--": 1, "CD": 2, "AQ": 1, "other": 4}
 
 
 def test_bytes_add_up(metrics: Metrics) -> None:
-    metrics.timeline_ended(timeline(bytes_in=10, bytes_out=200))
-    metrics.timeline_ended(timeline(bytes_in=5, bytes_out=1))
+    metrics.timeline_ended(momentary_timeline(bytes_in=10, bytes_out=200))
+    metrics.timeline_ended(momentary_timeline(bytes_in=5, bytes_out=1))
     totals = metrics.totals()
     assert (totals.bytes_in, totals.bytes_out) == (15, 201)
 
 
 def test_times_are_taken_between_their_instants(metrics: Metrics) -> None:
     metrics.timeline_ended(
-        timeline(
+        momentary_timeline(
             first_byte=1.0,
             queued=2.0,
             started=4.0,
@@ -127,31 +140,35 @@ def test_times_are_taken_between_their_instants(metrics: Metrics) -> None:
 
 
 def test_where_no_last_byte_left_the_end_counts(metrics: Metrics) -> None:
-    metrics.timeline_ended(timeline(first_byte=1.0, last_byte_out=None, ended=4.0))
+    metrics.timeline_ended(momentary_timeline(first_byte=1.0, last_byte_out=None, ended=4.0))
     assert metrics.totals().duration.sum == 3.0
 
 
 def test_where_the_iterable_was_not_closed_its_end_counts(metrics: Metrics) -> None:
-    metrics.timeline_ended(timeline(application_started=1.0, application_finished=2.0, closed=None))
+    metrics.timeline_ended(
+        momentary_timeline(application_started=1.0, application_finished=2.0, closed=None)
+    )
     assert metrics.totals().application.sum == 1.0
 
 
 def test_what_did_not_happen_is_not_measured(metrics: Metrics) -> None:
-    metrics.timeline_ended(timeline(first_byte=None, queued=None, application_started=None))
+    metrics.timeline_ended(
+        momentary_timeline(first_byte=None, queued=None, application_started=None)
+    )
     totals = metrics.totals()
     assert totals.count == 1
     assert totals.duration.count == totals.queue_wait.count == totals.application.count == 0
 
 
 def test_what_was_refused_waited_for_no_worker(metrics: Metrics) -> None:
-    metrics.timeline_ended(timeline(queued=1.0, started=2.0, refusal="obs-fold"))
+    metrics.timeline_ended(momentary_timeline(queued=1.0, started=2.0, refusal="obs-fold"))
     assert metrics.totals().queue_wait.count == 0
 
 
 def test_instants_of_two_threads_that_seem_to_be_in_the_wrong_order_make_no_negative_time(
     metrics: Metrics,
 ) -> None:
-    metrics.timeline_ended(timeline(queued=2.0, started=1.9))
+    metrics.timeline_ended(momentary_timeline(queued=2.0, started=1.9))
     assert metrics.totals().queue_wait.sum == 0.0
 
 
@@ -163,7 +180,7 @@ def durations(metrics: Metrics) -> list[float]:
 
 
 def took(seconds: float, **facts: Any) -> Any:
-    return timeline(first_byte=0.0, last_byte_out=seconds, **facts)
+    return momentary_timeline(first_byte=0.0, last_byte_out=seconds, **facts)
 
 
 def test_the_slowest_are_told_the_slowest_first(metrics: Metrics) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import sys
 from typing import Any
 
 import pytest
 
-from waitress.observer import NO_OBSERVER, FirstFailures, Observer, Observers
+from waitress.observer import NO_OBSERVER, FirstFailures, Observer, Observers, Refusal
+
+REFUSAL = Refusal("reason", "peer", 1, 2, b"sample")
 
 #: Each event with arguments of the kind that it has.
 EVENTS: dict[str, tuple[Any, ...]] = {
@@ -27,7 +30,7 @@ EVENTS: dict[str, tuple[Any, ...]] = {
     "request_serviced": ("request",),
     "request_finished": ("request",),
     "request_cancelled": ("request",),
-    "refused": ("reason", "peer", 1, 2, b"sample"),
+    "refused": (REFUSAL,),
     "channel_closed": ("channel",),
 }
 
@@ -56,8 +59,28 @@ class Failing(Observer):
     def request_started(self, request: Any) -> None:
         raise LookupError(request)
 
-    def refused(self, *args: Any) -> None:
+    def refused(self, refusal: Refusal) -> None:
         raise LookupError("refused")
+
+
+class Telling(Observer):
+    """Raises what it was given."""
+
+    listening = True
+
+    def __init__(self, error: type[BaseException]) -> None:
+        self.error = error
+
+    def request_started(self, request: Any) -> None:
+        raise self.error
+
+    def requests_queued(self, channel: Any, requests: Any) -> None:
+        raise self.error
+
+
+def test_refusal_of_which_little_is_known_needs_no_more() -> None:
+    refusal = Refusal("reason", "peer")
+    assert (refusal.channel_id, refusal.request_id, refusal.sample) == (0, 0, b"")
 
 
 def test_table_of_events_is_whole() -> None:
@@ -76,11 +99,6 @@ class TestObservers:
         first, second = Told(), Told()
         getattr(Observers(first, second), event)(*EVENTS[event])
         assert first.calls == second.calls == [(event, EVENTS[event])]
-
-    def test_give_refusals_their_defaults(self):
-        told = Told()
-        Observers(told).refused("reason", "peer")
-        assert told.calls == [("refused", ("reason", "peer", 0, 0, b""))]
 
     def test_listen_when_any_does(self):
         assert not Observers().listening
@@ -123,14 +141,31 @@ class TestObservers:
 
     def test_do_not_call_what_does_nothing(self):
         """Most subscribers care for a few events."""
-        assert Observers(Failing())._hearers["request_finished"] == ()
+        assert Observers(Failing()).request_finished == NO_OBSERVER.request_finished
+        assert Observers().request_started == NO_OBSERVER.request_started
+
+    def test_call_the_method_of_one_directly(self):
+        """One call more than without them: who watches pays for what it does itself."""
+        told = Told()
+        observers = Observers(Told(listening=False), told)
+        calls: list[str] = []
+
+        def profile(frame: Any, event: str, arg: Any) -> None:
+            if event == "call":
+                calls.append(frame.f_code.co_name)
+
+        sys.setprofile(profile)
+        observers.request_started("request")
+        sys.setprofile(None)
+        assert calls[1:] == ["keep"]
+        assert told.calls == [("request_started", ("request",))]
 
     def test_go_on_when_one_fails_and_log_that_once_each(self, caplog: Any):
         told = Told()
         observers = Observers(Failing(), told, Failing())
         for _ in range(3):
             observers.request_started("request")
-            observers.refused("reason", "peer")
+            observers.refused(REFUSAL)
         assert len(told.calls) == 6
         assert [(each.name, each.levelno) for each in caplog.records] == [
             ("waitress", logging.ERROR)
@@ -147,16 +182,21 @@ class TestObservers:
         observers.request_started("request")
         assert len(caplog.records) == 2
 
-    @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
-    def test_let_pass_what_is_meant_for_the_process(self, error: type[BaseException]):
-        told = Told()
+    @pytest.mark.parametrize("event", ["request_started", "requests_queued"])
+    @pytest.mark.parametrize("error", [SystemExit, GeneratorExit, MemoryError])
+    def test_log_whatever_is_raised(self, error: type[BaseException], event: str, caplog: Any):
+        telling = Telling(error)
+        observers = Observers(telling, telling, Telling(error))
+        for _ in range(3):
+            getattr(observers, event)(*EVENTS[event])
+        assert [each.exc_info[0] for each in caplog.records] == [error] * 2
 
-        def end(request: Any) -> None:
-            raise error
-
-        told.request_started = end
-        with pytest.raises(error):
-            Observers(told).request_started("request")
+    @pytest.mark.parametrize("event", ["request_started", "requests_queued"])
+    def test_let_an_interruption_pass(self, event: str, caplog: Any):
+        """It is the operator's, wherever it happens to strike."""
+        with pytest.raises(KeyboardInterrupt):
+            getattr(Observers(Telling(KeyboardInterrupt)), event)(*EVENTS[event])
+        assert caplog.records == []
 
 
 def test_failures_of_different_ones_are_told_apart(caplog: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fakes import FakeClock
-from tests.status_help import timeline
+from tests.timelines import momentary_timeline
 from waitress.metrics import DURATION_BOUNDS, Metrics
 from waitress.prometheus import CONTENT_TYPE, METRICS, exposition
 from waitress.stats import ServerStats
@@ -22,7 +22,9 @@ def stats(**facts: Any) -> ServerStats:
     metrics = Metrics(clock, clock)
     for seconds, status in ((0.002, "200 OK"), (0.02, "200 OK"), (700.0, "500 X")):
         metrics.timeline_ended(
-            timeline(first_byte=0.0, last_byte_out=seconds, status=status, bytes_in=7, bytes_out=9)
+            momentary_timeline(
+                first_byte=0.0, last_byte_out=seconds, status=status, bytes_in=7, bytes_out=9
+            )
         )
     taken = ServerStats(
         started_at=4900.125,

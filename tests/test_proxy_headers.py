@@ -294,7 +294,7 @@ class TestMiddleware:
             {"x_forwarded_for": 'a\x85"'},
             trusted_proxy="*",
             trusted_proxy_headers=X_FORWARDED,
-            observer=rejects,
+            tell_refusal=rejects.refused,
         )
 
         assert rejects.counts.snapshot() == {"proxy-header": 1}

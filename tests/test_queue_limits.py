@@ -18,6 +18,7 @@ from waitress import create_server
 from waitress.channel import HTTPChannel
 from waitress.deadlines import BUCKET_SECONDS
 from waitress.fair_queue import FairQueue
+from waitress.observer import Refusal
 from waitress.task import ErrorTask
 from waitress.timeline import Timeline
 
@@ -335,7 +336,7 @@ def test_failure_of_an_answer_ends_its_connection_and_no_other(
     simulate: Simulate, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Failing(RecordingObserver):
-        def refused(self, *args: Any, **kw: Any) -> None:
+        def refused(self, refusal: Refusal) -> None:
             raise ZeroDivisionError
 
     sim = held(simulate, queue_timeout=1)

@@ -916,6 +916,69 @@ class TestListeners:
         sim.settle()
         assert len(kept.timelines) == 1
 
+    def test_that_were_the_last_end_the_recording(self, simulate: Simulate):
+        """What nobody listens to costs nothing, as if nobody ever had."""
+        sim = simulate(hello)
+        first, second = recorded(sim), recorded(sim)
+        client = sim.connect(get())
+        sim.server.unsubscribe_timelines(first)
+        assert sim.server.observer.listening
+        sim.server.unsubscribe_timelines(second)
+        assert not sim.channel.observer.listening
+        client.send(get())
+        sim.settle()
+        again = recorded(sim)
+        client.send(get("/again"))
+        sim.settle()
+        assert len(client.responses()) == 3
+        assert [each.path for each in again.timelines] == ["/again"]
+
+    def test_that_leave_and_come_meanwhile_hear_nothing_of_what_they_missed(
+        self, simulate: Simulate
+    ):
+        sim = simulate(hello)
+        kept = recorded(sim)
+        half = sim.connect(b"GET /half HT")
+        sim.dispatcher.is_held = True
+        queued = sim.connect(get("/queued") + get("/next"))
+        body = sim.connect(post("/body", b"abc")[:-1])
+        first, _ = next(each for each in sim.channels if each.requests).requests
+        life = weakref.ref(first.timeline)
+        sim.server.unsubscribe_timelines(kept)
+        assert life() is None
+        sim.server.subscribe_timelines(kept)
+        sim.dispatcher.is_held = False
+        sim.settle()
+        half.send(b"TP/1.1\r\nHost: a\r\n\r\n")
+        body.send(b"c")
+        sim.settle()
+        assert [each.status for each in queued.responses()] == [200] * 2
+        assert [each.path for each in kept.timelines] == ["/half", "/body"]
+        assert kept.codes == ["--"] * 2
+
+    def test_that_leave_before_the_loop_has_told_them_do_no_harm(self, simulate: Simulate):
+        """A request has ended in its worker; the loop comes to it afterwards."""
+        sim = simulate(hello)
+        kept = recorded(sim)
+        recorder = sim.server.audience.record()
+        client = sim.connect(get()[:-2])
+        channel = sim.channel
+        (life,) = channel.timelines
+        life.is_over = True
+        recorder._ended.append(life)
+        sim.server.unsubscribe_timelines(kept)
+        sim.server.subscribe_timelines(kept)
+        recorder.handle_ready()
+        assert kept.timelines == [life]
+        assert not channel.timelines
+        client.close()
+        sim.settle()
+
+    def test_that_go_leave_the_environ_its_timelines(self, simulate: Simulate):
+        sim = simulate(hello, timeline_environ=True)
+        sim.server.unsubscribe_timelines(recorded(sim))
+        assert sim.server.observer.listening
+
     def test_that_come_late_are_told_of_open_connections(self, simulate: Simulate):
         sim = simulate(hello)
         client = sim.connect(get())

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from waitress.observer import Refusal
 from waitress.rejects import SAMPLE_BYTES, RejectCounts, Rejects, escaped
 
 
@@ -91,7 +92,7 @@ class TestCounts:
 
 class TestLines:
     def test_tell_reason_peer_numbers_and_sample(self, told):
-        Rejects().refused("bad-host", ("192.0.2.1", 4711), 3, 7, b"GET / HTTP/1.1")
+        Rejects().refused(Refusal("bad-host", ("192.0.2.1", 4711), 3, 7, b"GET / HTTP/1.1"))
 
         assert line(told) == (
             "refused: reason=bad-host peer=192.0.2.1:4711 channel=3 request=7 "
@@ -99,7 +100,7 @@ class TestLines:
         )
 
     def test_tell_what_is_not_known_as_a_hyphen(self, told):
-        Rejects().refused("", "")
+        Rejects().refused(Refusal("", ""))
 
         assert line(told) == 'refused: reason=other peer=- channel=- request=- sample=""'
 
@@ -116,7 +117,7 @@ class TestLines:
         ],
     )
     def test_tell_peers_of_every_kind(self, told, peer, text):
-        Rejects().refused("bad-host", peer)
+        Rejects().refused(Refusal("bad-host", peer))
 
         assert line(told).split("peer=")[1] == f'{text} channel=- request=- sample=""'
 
@@ -130,14 +131,14 @@ class TestLines:
         ],
     )
     def test_tell_the_beginning_only(self, told, sample, text):
-        Rejects().refused("bad-host", "", sample=sample)
+        Rejects().refused(Refusal("bad-host", "", sample=sample))
 
         assert line(told).split('sample="')[1] == text
 
     def test_tell_a_reason_as_one_short_word(self, told):
         rejects = Rejects()
 
-        rejects.refused("a b\r\n" + "c" * 9999, "")
+        rejects.refused(Refusal("a b\r\n" + "c" * 9999, ""))
 
         assert line(told).startswith("refused: reason=a\\x20b\\r\\nccc")
         assert len(line(told)) < 250
@@ -146,7 +147,7 @@ class TestLines:
     def test_may_go_to_another_logger(self, caplog):
         caplog.set_level(logging.INFO)
 
-        Rejects(logging.getLogger("mine")).refused("bad-host", "")
+        Rejects(logging.getLogger("mine")).refused(Refusal("bad-host", ""))
 
         assert [record.name for record in caplog.records] == ["mine"]
 
@@ -157,7 +158,7 @@ class TestSilence:
         by_default(caplog)
         rejects = Rejects()
 
-        rejects.refused("bad-host", ("192.0.2.1", 80))
+        rejects.refused(Refusal("bad-host", ("192.0.2.1", 80)))
 
         assert caplog.records == []
         assert rejects.counts.snapshot() == {"bad-host": 1}
@@ -169,7 +170,7 @@ class TestSilence:
             def __str__(self) -> str:
                 raise AssertionError("nobody reads it")
 
-        Rejects().refused("bad-host", Peer())
+        Rejects().refused(Refusal("bad-host", Peer()))
 
     def test_is_not_ordered_by_the_package(self):
         """Levels are the affair of whoever configures logging."""
@@ -219,7 +220,7 @@ class TestEscaping:
         logger.setLevel(logging.INFO)
         logger.addHandler(handler)
         try:
-            Rejects(logger).refused(reason, peer, 1, 2, sample)
+            Rejects(logger).refused(Refusal(reason, peer, 1, 2, sample))
         finally:
             logger.removeHandler(handler)
 

@@ -975,13 +975,13 @@ def test_subclass_may_have_a_shutdown_and_a_url_of_its_own(no_leaks: None) -> No
     assert isinstance(server.lifecycle, Shutdown)
 
 
-def test_request_of_a_parser_that_keeps_no_first_line_is_named_by_its_number(
+def test_request_of_a_parser_that_knows_little_is_named_by_its_number(
     pausing: Callable[..., Simulation], caplog: pytest.LogCaptureFixture
 ) -> None:
     sim = pausing()
     sim.connect(get("/slow"))
     (request,) = sim.channel.requests
-    request.first_line = b""
+    request.command = ""
     sim.server.shutdown(0)
     sim.settle()
     assert f'cut by the shutdown: "" (request {request.request_id}), from' in caplog.text

@@ -20,6 +20,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.compat.live import PATIENCE, Answer, Gate, Running, Wire, hello
+from tests.test_stuck import Heard
+from tests.test_stuck import heard as heard  # a fixture
+from tests.watching import KeptTimelines
 from waitress import create_server, status, status_page
 from waitress.adjustments import Adjustments
 from waitress.prometheus import CONTENT_TYPE, METRICS
@@ -649,3 +652,40 @@ def test_the_monitor_is_not_loaded_for_those_who_do_not_ask() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "[]\n"
+
+
+def test_health_checks_are_left_out_of_figures_and_access_log(serve: Serve, tmp_path: Path) -> None:
+    """One a second would shift the quantiles of a quiet server."""
+    log = tmp_path / "access.log"
+    running = serve(hello, health_prefix="/-", access_log=str(log), access_log_format="%(U)s")
+    kept = KeptTimelines()
+    running.server.subscribe_timelines(kept)
+    assert running.server.stats().requests.count == 0
+    with running.connect() as wire:
+        for path in ("/-/livez", "/mine", "/-/readyz"):
+            assert wire.get(path).status == 200
+    timelines = kept.await_ends(3)
+    assert [each.is_own_answer for each in timelines] == [True, False, True]
+    totals = running.server.stats().requests
+    assert (totals.count, totals.duration.count, len(totals.slowest)) == (1, 1, 1)
+    running.stop()
+    assert log.read_text() == "/mine\n"
+
+
+def test_a_full_status_listener_is_not_taken_for_a_full_server(
+    serve: Serve, heard: Heard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "CONNECTION_LIMIT", 1)
+    caplog_lines = ("total open connections reached", "total open connections dropped below")
+    logging.getLogger("waitress").setLevel(logging.INFO)
+    try:
+        running = serve(hello, status_listen=LOOPBACK)
+        with knock(running) as first, knock(running) as second:
+            first.send(b"GET /livez HTTP/1.1\r\n")
+            assert heard.wait_for(caplog_lines[0]).startswith("status listener: total open")
+            first.send(b"Host: localhost\r\nConnection: close\r\n\r\n")
+            assert first.read_answer().status == 200
+            assert second.get("/livez").status == 200
+            assert heard.wait_for(caplog_lines[1]).startswith("status listener: total open")
+    finally:
+        logging.getLogger("waitress").setLevel(logging.NOTSET)

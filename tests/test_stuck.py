@@ -143,13 +143,32 @@ class TestAStuckRequest:
         assert client.response().body == b"hello"
         sim.close()
 
-    def test_search_survives_a_failure(self, heard: Heard) -> None:
+    def test_is_known_by_its_peer_after_that_has_left(self, heard: Heard) -> None:
+        sim = Simulation(
+            lambda environ, start: (sim.dispatcher.pause("app"), hello(environ, start))[1],
+            stuck_request_seconds=5,
+        )
+        client = sim.connect(request("GET", "/x"))
+        number, peer = sim.channel.channel_id, sim.channel.addr
+        other = sim.connect()
+        client.reset()
+        other.close()
+        sim.settle()
+        assert not sim.channels
+        sim.advance(6)
+        (line,) = heard.having("has been running for")
+        assert f'"GET /x HTTP/1.1" from {peer[0]}:{peer[1]}, channel {number}, in thread' in line
+        sim.dispatcher.resume("app")
+        sim.settle()
+        sim.close()
+
+    def test_search_survives_a_failure(self, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> None:
         scene = Scene(seconds=1)
 
         def fail() -> Any:
             raise LookupError
 
-        scene.stuck._channels = fail
+        monkeypatch.setattr("waitress.stuck.thread_names", fail)
         scene.begin()
         scene.advance(2)
         assert heard.having("Exception in the search for stuck requests")
@@ -168,7 +187,7 @@ class Scene:
     def __init__(self, seconds: float, dispatcher: Any = None, **kw: Any) -> None:
         self.clock = FakeClock()
         self.loop = EventLoop(clock=self.clock)
-        self.stuck = StuckRequests(self.loop, dispatcher, lambda: (), seconds, **kw)
+        self.stuck = StuckRequests(self.loop, dispatcher, seconds, **kw)
         self.request = SimpleNamespace(
             request_id=7, command="GET", request_uri="/a?b", version="1.1"
         )

@@ -16,6 +16,7 @@ class TestTimeline:
         assert (timeline.bytes_in, timeline.bytes_out, timeline.worker) == (0, 0, 0)
         assert (timeline.status, timeline.refusal, timeline.termination) == ("", "", "")
         assert tuple(timeline.response_headers) == ()
+        assert (timeline.head_bytes, timeline.is_own_answer) == (0, False)
         assert dict(timeline.headers) == {}
         assert timeline.environ is None
 
@@ -24,11 +25,7 @@ class TestTimeline:
         timeline.note_head("200 OK", b"HTTP/1.1 200 OK\r\nDate: now\r\nX-A: b: c\r\n\r\n")
         assert timeline.status == "200 OK"
         assert timeline.response_headers == (("Date", "now"), ("X-A", "b: c"))
-
-    def test_takes_fields_that_are_given(self):
-        timeline = Timeline()
-        timeline.response_headers = [("Date", "now")]
-        assert timeline.response_headers == [("Date", "now")]
+        assert timeline.head_bytes == len("HTTP/1.1 200 OK\r\nDate: now\r\nX-A: b: c\r\n\r\n")
 
     def test_tells_the_time_between_two_instants(self):
         timeline = Timeline()

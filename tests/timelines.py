@@ -52,6 +52,10 @@ def make_timeline(**attributes: Any) -> Timeline:
         "worker": 140,
         **attributes,
     }
+    fields = values.pop("response_headers")
+    if values["status"]:
+        lines = [f"HTTP/1.1 {values['status']}", *map(": ".join, fields), "", ""]
+        timeline.note_head(values["status"], "\r\n".join(lines).encode("latin-1", "replace"))
     for name, value in values.items():
         setattr(timeline, name, value)
     return timeline
@@ -79,3 +83,9 @@ def refused_timeline(**attributes: Any) -> Timeline:
             **attributes,
         }
     )
+
+
+def momentary_timeline(**attributes: Any) -> Timeline:
+    """Return that of a request that took no time and never came to an application."""
+    nothing = dict.fromkeys(TIMES, 0.0)
+    return make_timeline(**{**nothing, "application_started": None, "path": "/", **attributes})

@@ -25,15 +25,19 @@ from waitress.access_values import (
     VALUES,
     Capture,
     Facts,
+    app_us,
     body_bytes,
     captured,
-    facts_of,
     iso_time,
     peer_text,
     protocol,
+    queued_us,
+    receiving_us,
     remote_address,
     request_words,
+    sending_us,
     status_code,
+    total_us,
 )
 from waitress.timeline import Timeline
 
@@ -160,7 +164,7 @@ class _AtomFormat:
         return captured(timeline, self.environ_names)
 
     def render(self, timeline: Timeline, capture: Capture) -> str:
-        facts = facts_of(timeline, capture)
+        facts = Facts(timeline, capture)
         return "".join(
             [piece if isinstance(piece, str) else piece(facts) for piece in self._pieces]
         )
@@ -246,9 +250,8 @@ class _JsonFormat:
         return captured(timeline, self.environ_names)
 
     def render(self, timeline: Timeline, capture: Capture) -> str:
-        facts = facts_of(timeline, capture)
+        facts = Facts(timeline, capture)
         field = timeline.headers.get
-        lasted = facts.durations
         line = {
             "time": iso_time(timeline),
             "remote_addr": remote_address(facts),
@@ -266,11 +269,11 @@ class _JsonFormat:
             "user_agent": field("USER_AGENT"),
             "x_request_id": field("X_REQUEST_ID"),
             "traceparent": field("TRACEPARENT"),
-            "total_us": lasted["total"],
-            "receiving_us": lasted["receiving"],
-            "queued_us": lasted["queued"],
-            "app_us": lasted["app"],
-            "send_us": lasted["sending"],
+            "total_us": total_us(timeline),
+            "receiving_us": receiving_us(timeline),
+            "queued_us": queued_us(timeline),
+            "app_us": app_us(timeline),
+            "send_us": sending_us(timeline),
             "end": timeline.termination or None,
             "refusal": timeline.refusal or None,
             "request_id": timeline.request_id,

@@ -78,7 +78,9 @@ class AccessLog:
         self._writer = writer
 
     def timeline_ended(self, timeline: Timeline) -> None:
-        """Have the line of a request written, by and by."""
+        """Have the line of a request written, by and by; health checks have none."""
+        if timeline.is_own_answer:
+            return
         capture = self._format.capture(timeline)
         # What a client can make large; it must not fill the memory while a sink is slow.
         size = len(timeline.path) + len(timeline.query) + sum(map(len, timeline.headers.values()))

@@ -9,6 +9,7 @@ Row 1: imports peers and timeline.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from collections.abc import Callable
@@ -24,16 +25,19 @@ __all__ = [
     "Capture",
     "Facts",
     "Value",
+    "app_us",
     "body_bytes",
     "captured",
-    "durations",
-    "facts_of",
     "iso_time",
     "peer_text",
     "protocol",
+    "queued_us",
+    "receiving_us",
     "remote_address",
     "request_words",
+    "sending_us",
     "status_code",
+    "total_us",
 ]
 
 _MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()  # noqa: SIM905
@@ -48,7 +52,6 @@ class Facts(NamedTuple):
 
     timeline: Timeline
     capture: Capture
-    durations: dict[str, int | None]
 
 
 #: Makes a value, not escaped; ``None``: there is none.
@@ -70,43 +73,48 @@ def _plain(value: Any) -> str:
     return f"<{type(value).__name__}>"
 
 
-def facts_of(timeline: Timeline, capture: Capture) -> Facts:
-    """Return what all values of one line are made from."""
-    return Facts(timeline, capture, durations(timeline))
+# How long each phase took, in microseconds; None for one that never was. One that was
+# interrupted lasts until the request's end. Each is computed only where a line tells it.
 
 
-def durations(timeline: Timeline) -> dict[str, int | None]:
-    """Return how long each phase took, in microseconds; ``None`` for one that never was.
+def total_us(line: Timeline) -> int | None:
+    """Return the time from the first byte received to the last one sent."""
+    return _between(line.first_byte, line.last_byte_out, line.ended)
 
-    ``total``: from the first byte received to the last one sent. ``receiving``: until the
-    request was complete. ``queued``: until it was begun with. ``app``: from the call of
-    the application until its iterable was closed. ``sending``: from the moment in which the
-    whole response was buffered until its last byte was sent. A phase that was interrupted
-    lasts until the request's end.
-    """
-    line = timeline
-    end = line.ended if line.last_byte_out is None else line.last_byte_out
+
+def receiving_us(line: Timeline) -> int | None:
+    """Return the time until the request was complete."""
     received = line.queued if line.body_complete is None else line.body_complete
+    return _between(line.first_byte, received, line.ended)
+
+
+def queued_us(line: Timeline) -> int | None:
+    """Return the time until the request was begun with."""
+    return _between(line.queued, line.started, line.ended)
+
+
+def app_us(line: Timeline) -> int | None:
+    """Return the time from the application's call until its iterable was closed."""
     app_end = line.application_finished if line.closed is None else line.closed
-    return {
-        "total": _between(line.first_byte, end),
-        "receiving": _between(line.first_byte, received, line.ended),
-        "queued": _between(line.queued, line.started, line.ended),
-        "app": _between(line.application_started, app_end, line.ended),
-        "sending": _between(line.serviced, end),
-    }
+    return _between(line.application_started, app_end, line.ended)
 
 
-def _between(begin: float | None, *ends: float | None) -> int | None:
-    """Return the time to the first of the ends that there is."""
-    end = next((each for each in ends if each is not None), None)
+def sending_us(line: Timeline) -> int | None:
+    """Return the time from when the whole response was buffered until its last byte left."""
+    return _between(line.serviced, line.last_byte_out, line.ended)
+
+
+def _between(begin: float | None, end: float | None, else_end: float | None) -> int | None:
+    """Return the time to the first of two ends that there is."""
+    if end is None:
+        end = else_end
     if begin is None or end is None:
         return None
     return max(round((end - begin) * 1_000_000), 0)
 
 
-def _duration(name: str) -> Value:
-    return lambda facts: _number(facts.durations[name])
+def _duration(phase: Callable[[Timeline], int | None]) -> Value:
+    return lambda facts: _number(phase(facts.timeline))
 
 
 def _number(value: int | None) -> str | None:
@@ -115,14 +123,14 @@ def _number(value: int | None) -> str | None:
 
 def _total(divisor: int) -> Value:
     def value(facts: Facts) -> str | None:
-        total = facts.durations["total"]
+        total = total_us(facts.timeline)
         return None if total is None else str(total // divisor)
 
     return value
 
 
 def _total_seconds(facts: Facts) -> str | None:
-    total = facts.durations["total"]
+    total = total_us(facts.timeline)
     return None if total is None else f"{total / 1_000_000:.6f}"
 
 
@@ -178,14 +186,17 @@ def body_bytes(timeline: Timeline) -> int:
     """Return how many octets were sent behind the response's head."""
     if not timeline.status:
         return 0
-    # The status line, the fields, and the empty line.
-    head = len("HTTP/1.1 ") + len(timeline.status) + 4
-    head += sum(len(name) + len(value) + 4 for name, value in timeline.response_headers)
-    return max(timeline.bytes_out - head, 0)
+    return max(timeline.bytes_out - timeline.head_bytes, 0)
 
 
 def _local_time(facts: Facts) -> str:
-    then = time.localtime(facts.timeline.began_at)
+    return _local_second(int(facts.timeline.began_at))
+
+
+# Most lines are of the same second as the one before.
+@functools.lru_cache(maxsize=4)
+def _local_second(seconds: int) -> str:
+    then = time.localtime(seconds)
     minutes = then.tm_gmtoff // 60
     sign, minutes = ("-", -minutes) if minutes < 0 else ("+", minutes)
     # Not by strftime(): the names of months are English in every country.
@@ -244,16 +255,16 @@ VALUES: dict[str, tuple[Value, str]] = {
     "a": (_request_field("user-agent"), "``User-Agent``"),
     "T": (_total(1_000_000), "total time in whole seconds"),
     "M": (_total(1000), "total time in milliseconds"),
-    "D": (_duration("total"), "total time in microseconds"),
+    "D": (_duration(total_us), "total time in microseconds"),
     "L": (_total_seconds, "total time in seconds, with six decimals"),
     "p": (lambda facts: f"<{os.getpid()}>", "process id, in angle brackets"),
     "I": (lambda facts: str(facts.timeline.bytes_in), "octets received, head included"),
     "O": (lambda facts: str(facts.timeline.bytes_out), "octets sent, head included"),
-    "receiving": (_duration("receiving"), "time in which the request came, in microseconds"),
-    "queued": (_duration("queued"), "time in which it waited for a worker, in microseconds"),
-    "app": (_duration("app"), "time in the application, in microseconds"),
+    "receiving": (_duration(receiving_us), "time in which the request came, in microseconds"),
+    "queued": (_duration(queued_us), "time in which it waited for a worker, in microseconds"),
+    "app": (_duration(app_us), "time in the application, in microseconds"),
     "sending": (
-        _duration("sending"),
+        _duration(sending_us),
         "time in which the rest was sent that the application left, in microseconds",
     ),
     "end": (lambda facts: facts.timeline.termination, "termination code"),

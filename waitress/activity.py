@@ -3,7 +3,7 @@
 Owns the table of running requests. It follows the workers, not the connections: a request
 whose client has left is still run, and its connection is no more.
 
-Row 2: imports metrics, observer and peers.
+Row 2: imports metrics, observer, peers and targets.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 from waitress.metrics import METHOD_CHARACTERS, path_text
 from waitress.observer import Observer
 from waitress.peers import peer_text
+from waitress.targets import shown_target
 
 __all__ = [
     "Activity",
@@ -24,6 +25,7 @@ __all__ = [
     "RunningRequests",
     "WorkerState",
     "oldest_queue_wait",
+    "thread_names",
 ]
 
 #: How many of the requests that wait are told of, the oldest first.
@@ -95,13 +97,15 @@ class Activity:
         # Somebody else's dispatcher may not tell who its threads are; then those that run
         # something are all that is known.
         idents: dict[int, int] = dict(getattr(self._dispatcher, "thread_idents", {}))
-        named = [(f"waitress-{number}", ident) for number, ident in sorted(idents.items())]
-        known = set(idents.values())
+        known = [ident for _, ident in sorted(idents.items())]
         mine = threading.get_ident()  # The loop's, which may be about to answer this.
-        others = [(f"thread {each}", each) for each in running if each not in known | {mine}]
+        others = [ident for ident in running if ident not in (*known, mine)]
+        names = thread_names()
         return [
-            WorkerState(name, ident, _told_running(running.get(ident), now))
-            for name, ident in (*named, *others)
+            WorkerState(
+                names.get(each, f"thread {each}"), each, _told_running(running.get(each), now)
+            )
+            for each in (*known, *others)
         ]
 
     def queued(self) -> list[CurrentRequest]:
@@ -121,6 +125,11 @@ def oldest_queue_wait(dispatcher: Any, now: float) -> float:
     """Return how long the task at the front of the queue has waited, in seconds."""
     since = [_waits_since(task) for task in _front(dispatcher, 1)]
     return max(now - since[0], 0.0) if since and since[0] is not None else 0.0
+
+
+def thread_names() -> dict[int, str]:
+    """Return the names of the threads that Python knows of."""
+    return {thread.ident: thread.name for thread in threading.enumerate() if thread.ident}
 
 
 def _front(dispatcher: Any, count: int) -> Sequence[Any]:
@@ -151,7 +160,7 @@ def _told(request: Any, seconds: float, peer: Any, stage: str) -> CurrentRequest
     return CurrentRequest(
         request_id=getattr(request, "request_id", 0),
         method=getattr(request, "command", "")[:METHOD_CHARACTERS],
-        path=path_text(getattr(request, "path", "")),
+        path=path_text(shown_target(request)[0]),
         peer=peer_text(peer),
         seconds=seconds,
         stage=stage,

@@ -874,7 +874,7 @@ SETTINGS: tuple[Setting, ...] = (
         "PATH",
         "Where to answer health checks on the server's own addresses: with /- there are /-/livez "
         "and /-/readyz. They wait for no worker, and hide what the application has at these "
-        "paths.",
+        "paths. Neither the access log nor the figures of requests tell of them.",
         section=Section.STANDARD,
         default_note="none: no health checks",
     ),
@@ -895,8 +895,8 @@ SETTINGS: tuple[Setting, ...] = (
         None,
         "CALLABLE",
         "Called with an object of waitress.events for each event in the life of connections and "
-        "requests, in the thread in which it happens; it must not block. What it raises is "
-        "logged once and harms nothing.",
+        "requests, in the thread in which it happens; it must not block. What it raises, "
+        "SystemExit too, is logged once and harms nothing.",
         check=Check("a callable", _anything),
         section=Section.PYTHON,
     ),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from waitress.recorder import Recorder
     from waitress.timeline import TimelineListener
 
-__all__ = ["Audience", "Refusals", "Watched"]
+__all__ = ["Audience", "Watched"]
 
 
 class Audience:
@@ -91,7 +91,7 @@ class Audience:
             from waitress.recorder import Recorder
 
             recorder = self._recorder = Recorder(self._event_loop, fills_environ=fills_environ)
-            self._subscribe(recorder)
+        self._subscribe(recorder)
         return recorder
 
     def _subscribe(self, observer: Observer) -> None:
@@ -100,13 +100,18 @@ class Audience:
             self._show_to(server)
 
     def _unsubscribe_timelines(self, listener: TimelineListener) -> None:
-        if self._recorder is not None:
-            self._recorder.unsubscribe(listener)
+        recorder = self._recorder
+        if recorder is None:
+            return
+        recorder.unsubscribe(listener)
+        if not recorder.has_work:
+            self._observers.unsubscribe(recorder)
+            recorder.stop(self._servers[0].clients.snapshot())
 
     def _show_to(self, server: Any) -> None:
         if len(self._observers.subscribers) > 1:
             server.observer = self._observers
-            for channel in tuple(server.clients.channels):
+            for channel in server.clients.snapshot():
                 channel.observer = self._observers
 
     def _in_loop(self, action: Callable[[], object]) -> None:
@@ -114,23 +119,6 @@ class Audience:
             action()
         else:
             self._servers[0].trigger.pull_trigger(action)
-
-
-class Refusals(Observer):
-    """Passes refusals on to the observer that a server has at that moment."""
-
-    def __init__(self, server: Any) -> None:
-        self._server = server
-
-    def refused(
-        self,
-        reason: str,
-        peer: Any,
-        channel_id: int = 0,
-        request_id: int = 0,
-        sample: bytes | str = b"",
-    ) -> None:
-        self._server.observer.refused(reason, peer, channel_id, request_id, sample)
 
 
 class Watched:
@@ -145,7 +133,7 @@ class Watched:
     def subscribe(self, observer: Observer) -> None:
         """Tell an observer of what happens from now on, on open connections too.
 
-        An exception in it is logged once, and harms nothing.
+        What it raises is logged once, and harms nothing.
         """
         self._audience().subscribe(observer)
 

@@ -28,7 +28,7 @@ from typing import Any
 from waitress import tcp, wasyncore
 from waitress.buffers import OverflowableBuffer, ReadOnlyFileBasedBuffer
 from waitress.clients import CROWDED_PART, Clients
-from waitress.observer import NO_OBSERVER, Observer
+from waitress.observer import NO_OBSERVER, Observer, Refusal
 from waitress.outbound import ClientDisconnected, FileFailedError, OutboundBuffer
 from waitress.parser import HTTPRequestParser
 from waitress.phases import Phase, PhasedChannel
@@ -485,7 +485,7 @@ class HTTPChannel(PhasedChannel):
         """Close without an answer, which nobody could tell from one to the client's request."""
         assert self._proxy_header is not None
         sample = self._proxy_header.sample
-        self.observer.refused(reason, self.addr, self.channel_id, sample=sample)
+        self.observer.refused(Refusal(reason, self.addr, self.channel_id, sample=sample))
         self._close_now()
 
     def turn_away(self) -> None:
@@ -636,13 +636,10 @@ class HTTPChannel(PhasedChannel):
             self._move_to(_DRAINING, "a request was refused")
 
     def _tell_refusal(self, request: Any, error: Any) -> None:
-        self.observer.refused(
-            getattr(error, "reject_reason", ""),
-            self.addr,
-            self.channel_id,
-            getattr(request, "request_id", 0),
-            getattr(error, "sample", b"") or getattr(request, "first_line", b""),
-        )
+        reason = getattr(error, "reject_reason", "")
+        sample = getattr(error, "sample", b"") or getattr(request, "first_line", b"")
+        request_id = getattr(request, "request_id", 0)
+        self.observer.refused(Refusal(reason, self.addr, self.channel_id, request_id, sample))
 
     def _refuse_receiving(self, error: Error, reason: str) -> None:
         """Refuse the request being received."""

@@ -74,6 +74,7 @@ class Clients:
     """
 
     def __init__(self) -> None:
+        #: Changed by the loop only; for others there is :meth:`snapshot`.
         self.channels: set[Any] = set()
         #: Those that wait for their client to see the end, the longest first.
         self.lingering: dict[Any, None] = {}
@@ -96,6 +97,14 @@ class Clients:
         self.timeouts: dict[str, int] = {}
         #: Those that had to make room, by what they were doing or held.
         self.evictions: dict[str, int] = {}
+
+    def snapshot(self) -> tuple[Any, ...]:
+        """Return the open channels; any thread, which may see some a moment late."""
+        while True:
+            try:
+                return tuple(self.channels)
+            except RuntimeError:  # It changed its size under the copy: try again.
+                continue
 
     def count_timeout(self, phase: str) -> None:
         """Count a connection whose client took too long."""

@@ -5,7 +5,7 @@ the task queue, and the requests that ended last. The signal's handler does noth
 touch and wake the loop; the loop writes, at its next turn. A loop that is itself caught in
 code outside of Python cannot: :mod:`faulthandler` is for that.
 
-Row 3: imports eventloop, stacks, timeline, utilities and wasyncore.
+Row 3: imports activity, eventloop, stacks, timeline, utilities and wasyncore.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from itertools import islice
 from typing import Any
 
 from waitress import wasyncore
+from waitress.activity import thread_names
 from waitress.eventloop import EventLoop
-from waitress.stacks import current_frames, format_frame, peer_text, request_line, thread_names
+from waitress.stacks import current_frames, format_frame, peer_text, request_line
 from waitress.timeline import Timeline
 from waitress.utilities import logger
 

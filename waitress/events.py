@@ -9,7 +9,7 @@ Of one request the events come in the order in which the classes stand here, but
 one connection :class:`ChannelCreated` comes first and :class:`ChannelClosed` last, save
 what is told of a request whose application runs on although its client has gone.
 
-Row 1: imports observer.
+Row 1: imports observer and targets.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from waitress.observer import Observer
+from waitress.targets import shown_target
 
 __all__ = [
     "ApplicationFinished",
@@ -190,7 +191,7 @@ class EventTeller(Observer):
 
     def request_created(self, channel: Any, request: Any) -> None:
         number = request.channel_id = channel.channel_id
-        path = getattr(request, "request_uri", "").partition("?")[0]
+        path, _ = shown_target(request)
         method = getattr(request, "command", "")
         self.tell(RequestCreated(self._clock(), number, request.request_id, method, path))
 

@@ -76,6 +76,7 @@ class AnswersInLoop(_Channel):
         if not self._loop_is_next():
             super().start_service()
             return
+        self.request_queue.requests[0].is_own_answer = True
         self.task_class = AnswerTask
         self._answers = True  # The loop never waits for room.
         try:

@@ -51,7 +51,7 @@ SLOWEST_WINDOW_SECONDS = 300.0
 PATH_CHARACTERS = 200
 METHOD_CHARACTERS = 20
 
-#: The class of a request that ended without a response, and what stands for all that is
+#: The class of a request of whose response no byte left, and what stands for all that is
 #: in none of the lists.
 NO_RESPONSE = "none"
 OTHER = "other"
@@ -138,7 +138,8 @@ class RequestTotals:
 
     Args:
         measured_seconds: how long they have been counted.
-        responses: how many, by class of status: ``2xx`` and so on, ``none``.
+        responses: how many, by class of status: ``2xx`` and so on; ``none``: of a response
+            no byte left.
         terminations: how many, by termination code.
         bytes_in: octets of their heads and bodies as they came.
         bytes_out: octets of the responses that were handed to the kernel.
@@ -193,7 +194,9 @@ class Metrics:
         self._slowest = _Slowest()
 
     def timeline_ended(self, timeline: Timeline) -> None:
-        """Count a request."""
+        """Count a request, unless it was a health check: those would blur the figures."""
+        if timeline.is_own_answer:
+            return
         end = timeline.last_byte_out
         if end is None:
             end = timeline.ended
@@ -205,7 +208,7 @@ class Metrics:
         if application_end is None:
             application_end = timeline.application_finished
         application = _between(timeline.application_started, application_end)
-        kind = _CLASSES.get(timeline.status[:1], NO_RESPONSE)
+        kind = _CLASSES.get(_seen_status(timeline)[:1], NO_RESPONSE)
         code = timeline.termination
         if _TERMINATION.fullmatch(code) is None:
             code = OTHER
@@ -234,7 +237,7 @@ class Metrics:
             ended_at=self._wall_clock(),
             method=timeline.method[:METHOD_CHARACTERS],
             path=path_text(timeline.path),
-            status=timeline.status[:PATH_CHARACTERS],
+            status=_seen_status(timeline)[:PATH_CHARACTERS],
             peer=peer_text(timeline.peer),
             duration=duration,
             queue_wait=queue_wait,
@@ -301,6 +304,11 @@ class _Slowest:
             self._before = self._current if window == self._window + 1 else []
             self._current = []
             self._window = window
+
+
+def _seen_status(timeline: Timeline) -> str:
+    """Return the status that left; none, where the client had gone before anything could."""
+    return timeline.status if timeline.bytes_out else ""
 
 
 def path_text(path: str) -> str:

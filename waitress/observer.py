@@ -12,11 +12,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import FunctionType
 from typing import Any
 
-__all__ = ["NO_OBSERVER", "FirstFailures", "Observer", "Observers"]
+__all__ = ["NO_OBSERVER", "FirstFailures", "Observer", "Observers", "Refusal"]
 
 logger = logging.getLogger("waitress")
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What was refused, of whom, and why."""
+
+    #: The rule that was broken, e.g. ``obs-fold``;
+    #: :attr:`waitress.utilities.Error.reject_reason`. Empty: it has no name.
+    reason: str
+    peer: Any  #: the peer's address: a tuple of host and port, or a text
+    channel_id: int = 0  #: the number of the connection; 0 if there is none
+    request_id: int = 0  #: that of the request; 0 if there is none
+    #: What was refused, or its beginning; text is that of an environ.
+    sample: bytes | str = b""
 
 
 class Observer:
@@ -98,26 +114,11 @@ class Observer:
     def request_cancelled(self, request: Any) -> None:
         """Tell that the request never starts: an earlier one ended the connection."""
 
-    def refused(
-        self,
-        reason: str,
-        peer: Any,
-        channel_id: int = 0,
-        request_id: int = 0,
-        sample: bytes | str = b"",
-    ) -> None:
+    def refused(self, refusal: Refusal) -> None:
         """Tell that something of a client's was refused (any thread).
 
         The one method that is called whether :attr:`listening` or not: refusals are rare,
         and always of interest to somebody.
-
-        Args:
-            reason: the rule that was broken, e.g. ``obs-fold``;
-                :attr:`waitress.utilities.Error.reject_reason`. Empty: it has no name.
-            peer: the peer's address: a tuple of host and port, or a text.
-            channel_id: the number of the connection; 0 if there is none.
-            request_id: that of the request; 0 if there is none.
-            sample: what was refused, or its beginning; text is that of an environ.
         """
 
     def channel_closed(self, channel: Any) -> None:
@@ -142,6 +143,34 @@ class FirstFailures:
     def __init__(self) -> None:
         self._known: set[int] = set()
 
+    def guarded(self, who: Any, method: _Method, takes_one: bool = False) -> _Method:
+        """Return what calls a method of a stranger, and lets nothing out but Ctrl-C.
+
+        Args:
+            who: whose failure it is.
+            method: the method.
+            takes_one: it has one argument. Most have; calling these takes half the time.
+        """
+
+        def tell(*args: Any) -> None:
+            try:
+                method(*args)
+            except KeyboardInterrupt:  # The operator's, wherever it happened to strike.
+                raise
+            # sys.exit() too: who listens has no say in when the server ends.
+            except BaseException:  # noqa: BLE001
+                self.tell(who)
+
+        def tell_one(arg: Any) -> None:
+            try:
+                method(arg)
+            except KeyboardInterrupt:
+                raise
+            except BaseException:  # noqa: BLE001
+                self.tell(who)
+
+        return tell_one if takes_one else tell
+
     def tell(self, who: Any) -> None:
         """Log the exception being handled, unless this one has failed before."""
         if id(who) not in self._known:
@@ -158,17 +187,21 @@ class FirstFailures:
 class Observers(Observer):
     """Tells many what it is told, in the order in which they subscribed.
 
-    An exception in one of them is logged once, with its traceback, and harms neither the
-    request nor the others.
+    Whatever one of them raises is logged once, with its traceback, and harms neither the
+    request nor the others, nor the thread in which it happens; only ``KeyboardInterrupt``
+    passes.
 
-    Threads: ``subscribe`` and ``unsubscribe`` loop; the events as in :class:`Observer`.
+    The methods for the events are attributes of the object, made anew of those of the
+    subscribers whenever these change: of one, it is its own method, guarded; of none, the
+    one that does nothing.
+
+    Threads: ``subscribe`` and ``unsubscribe`` loop; the events as in :class:`Observer`. An
+    event that another thread tells of meanwhile is told to those before or those after.
     """
 
     def __init__(self, *subscribers: Observer) -> None:
         self._failures = FirstFailures()
-        # Replaced as a whole, so that workers always see one or the other.
         self._subscribers: tuple[Observer, ...] = ()
-        self._hearers: dict[str, tuple[tuple[Observer, _Method], ...]] = {}
         self._set(subscribers)
 
     @property
@@ -191,94 +224,42 @@ class Observers(Observer):
 
     def _set(self, subscribers: tuple[Observer, ...]) -> None:
         self._subscribers = subscribers
-        self._hearers = {
-            event: tuple(
-                (each, method)
-                for each in subscribers
-                if each.listening or event == "refused"
-                # Whoever has nothing to do with an event is not called for it.
-                if (method := _own_method(each, event)) is not None
-            )
-            for event in _EVENTS
-        }
+        for event, takes_one in _EVENTS.items():
+            setattr(self, event, self._teller(event, takes_one))
         self.listening = any(each.listening for each in subscribers)
 
-    def _tell(self, event: str, *args: Any) -> None:
-        for subscriber, method in self._hearers[event]:
-            try:
-                method(*args)
-            except Exception:  # noqa: BLE001 - a stranger's: anything
-                self._failures.tell(subscriber)
+    def _teller(self, event: str, takes_one: bool) -> _Method:
+        """Return what tells of an event those who have something to do with it."""
+        tellers = tuple(
+            self._failures.guarded(each, method, takes_one)
+            for each in self._subscribers
+            if each.listening or event == "refused"
+            if (method := _own_method(each, event)) is not None
+        )
+        if len(tellers) == 1:
+            return tellers[0]
 
-    def channel_created(self, channel: Any) -> None:
-        self._tell("channel_created", channel)
+        def tell_each(*args: Any) -> None:
+            for tell in tellers:
+                tell(*args)
 
-    def head_begun(self, channel: Any, request: Any) -> None:
-        self._tell("head_begun", channel, request)
-
-    def request_created(self, channel: Any, request: Any) -> None:
-        self._tell("request_created", channel, request)
-
-    def requests_queued(self, channel: Any, requests: Sequence[Any]) -> None:
-        self._tell("requests_queued", channel, requests)
-
-    def request_started(self, request: Any) -> None:
-        self._tell("request_started", request)
-
-    def application_started(self, request: Any) -> None:
-        self._tell("application_started", request)
-
-    def environ_built(self, request: Any, environ: dict[str, Any]) -> None:
-        self._tell("environ_built", request, environ)
-
-    def response_started(self, request: Any, status: str) -> None:
-        self._tell("response_started", request, status)
-
-    def head_written(self, request: Any, status: str, head: bytes) -> None:
-        self._tell("head_written", request, status, head)
-
-    def response_leaving(self, request: Any) -> None:
-        self._tell("response_leaving", request)
-
-    def iterable_exhausted(self, request: Any) -> None:
-        self._tell("iterable_exhausted", request)
-
-    def application_finished(self, request: Any) -> None:
-        self._tell("application_finished", request)
-
-    def request_failed(self, request: Any, error: BaseException | None) -> None:
-        self._tell("request_failed", request, error)
-
-    def request_serviced(self, request: Any) -> None:
-        self._tell("request_serviced", request)
-
-    def request_finished(self, request: Any) -> None:
-        self._tell("request_finished", request)
-
-    def request_cancelled(self, request: Any) -> None:
-        self._tell("request_cancelled", request)
-
-    def refused(
-        self,
-        reason: str,
-        peer: Any,
-        channel_id: int = 0,
-        request_id: int = 0,
-        sample: bytes | str = b"",
-    ) -> None:
-        self._tell("refused", reason, peer, channel_id, request_id, sample)
-
-    def channel_closed(self, channel: Any) -> None:
-        self._tell("channel_closed", channel)
+        return tell_each if tellers else _method(NO_OBSERVER, event)
 
 
-#: The names of the methods by which an observer is told.
-_EVENTS = tuple(
-    name for name, value in vars(Observer).items() if callable(value) and not name.startswith("_")
-)
+#: The methods by which an observer is told, and whether they have one argument.
+_EVENTS = {
+    name: method.__code__.co_argcount == 2  # self, too
+    for name, method in vars(Observer).items()
+    if isinstance(method, FunctionType) and not name.startswith("_")
+}
+
+
+def _method(observer: Observer, event: str) -> _Method:
+    method: _Method = getattr(observer, event)
+    return method
 
 
 def _own_method(observer: Observer, event: str) -> _Method | None:
     """Return the method for an event; ``None`` where it is the one that does nothing."""
-    method: _Method = getattr(observer, event)
+    method = _method(observer, event)
     return None if getattr(method, "__func__", None) is vars(Observer)[event] else method

@@ -123,7 +123,7 @@ METRICS: tuple[Metric, ...] = (
     _counter(
         "requests",
         "requests",
-        "Requests that have ended, by class of their status; none: without a response.",
+        "Requests that have ended, by class of their status; none: no byte of a response left.",
         lambda stats: stats.requests.responses,
         "class",
     ),

@@ -21,7 +21,7 @@ from collections import namedtuple
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
-from waitress.observer import NO_OBSERVER, Observer
+from waitress.observer import NO_OBSERVER, Refusal
 from waitress.peers import Trusted, TrustedPeers, read_address
 from waitress.rfc7230 import HOST_RE, TOKEN
 from waitress.utilities import BadRequest, logger, undquote
@@ -95,7 +95,7 @@ def proxy_headers_middleware(
     clear_untrusted: bool = True,
     log_untrusted: bool = False,
     logger: _Logger = logger,
-    observer: Observer = NO_OBSERVER,
+    tell_refusal: Callable[[Refusal], object] = NO_OBSERVER.refused,
 ) -> Application:
     """Return a WSGI application that corrects the environ and then calls ``app``.
 
@@ -110,7 +110,7 @@ def proxy_headers_middleware(
         clear_untrusted: whether the other fields are taken out of the environ.
         log_untrusted: whether that is logged.
         logger: where to log.
-        observer: told of each malformed field.
+        tell_refusal: called for each malformed field.
 
     A malformed field of a trusted peer is logged and answered with 400; ``app`` is then
     not called.
@@ -153,7 +153,7 @@ def proxy_headers_middleware(
                     malformed.reason,
                     malformed.value,
                 )
-                observer.refused("proxy-header", peer, sample=malformed.value)
+                tell_refusal(Refusal("proxy-header", peer, sample=malformed.value))
                 error = BadRequest(f'Header "{malformed.header}" malformed.')
                 return error.wsgi_response(environ, start_response)
 

@@ -9,19 +9,20 @@ A request may end in the loop (its last byte left, its connection is gone) or in
 Whoever comes second ends it: decided under one lock, told through the ready queue where it
 is not the loop that decides.
 
-Row 4: imports eventloop, observer, outbound and timeline.
+Row 4: imports eventloop, observer, outbound, targets and timeline.
 """
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from waitress.eventloop import EventLoop
 from waitress.observer import FirstFailures, Observer
 from waitress.outbound import ClientDisconnected, FileFailedError
+from waitress.targets import shown_target
 from waitress.timeline import Timeline, TimelineListener, TimelineView
 
 __all__ = ["ChannelTimelines", "Recorder"]
@@ -88,6 +89,7 @@ class Recorder(Observer):
         self._event_loop = event_loop
         self._clock = event_loop.clock
         self._listeners: tuple[TimelineListener, ...] = ()
+        self._tellers: tuple[Callable[[Timeline], None], ...] = ()
         #: The variables of environs that one of them wants.
         self._environ_names: frozenset[str] = frozenset()
         self._failures = FirstFailures()
@@ -106,8 +108,26 @@ class Recorder(Observer):
         self._set(tuple(each for each in self._listeners if each is not listener))
         self._failures.forget(listener)
 
+    @property
+    def has_work(self) -> bool:
+        """Whether anybody would miss it."""
+        return bool(self._listeners) or self.fills_environ
+
+    def stop(self, channels: Iterable[Any]) -> None:
+        """Let go of what is not told: it is not going to hear of anything any more."""
+        for channel in channels:
+            for life in tuple(channel.timelines):
+                with self._lock:
+                    has_ended, life.is_over = life.is_over, True
+                if not has_ended:  # Otherwise it is about to be told, and let go of.
+                    # If it listens again, it is as if it had never known this one.
+                    life.request.timeline = None
+                    channel.timelines.remove(life)
+
     def _set(self, listeners: tuple[TimelineListener, ...]) -> None:
         self._listeners = listeners
+        guarded = self._failures.guarded
+        self._tellers = tuple(guarded(each, each.timeline_ended) for each in listeners)
         names = (getattr(each, "environ_names", ()) for each in listeners)
         self._environ_names = frozenset().union(*names)
 
@@ -298,11 +318,8 @@ class Recorder(Observer):
             except IndexError:
                 return
             self._settle(life)
-            for listener in self._listeners:
-                try:
-                    listener.timeline_ended(life)
-                except Exception:  # noqa: BLE001 - a stranger's: anything
-                    self._failures.tell(listener)
+            for tell in self._tellers:
+                tell(life)
             life.environ = None
 
     def handle_error(self) -> None:
@@ -311,6 +328,7 @@ class Recorder(Observer):
     def _settle(self, life: _Life) -> None:
         """Count the bytes, and let go of the connection."""
         channel, request = life.channel, life.request
+        life.is_own_answer = getattr(request, "is_own_answer", False)
         life.bytes_in = getattr(request, "header_bytes_received", 0) + getattr(
             request, "body_bytes_received", 0
         )
@@ -339,21 +357,7 @@ def _note_head(life: Timeline, request: Any) -> None:
     life.method = getattr(request, "command", "")
     if life.method:  # Otherwise the request line was not understood.
         life.version = request.version
-        target, _, life.query = getattr(request, "request_uri", "").partition("?")
-        if getattr(request, "proxy_scheme", ""):
-            # RFC 9112, 3.2.2: http://authority/path
-            target = "/" + target.partition("://")[2].partition("/")[2]
-        elif target[:1] != "/":  # Of a form that was refused, as a rule.
-            target = _without_user(target)
-        life.path = target
-
-
-def _without_user(target: str) -> str:
-    """Take name and password of a user out of a target (RFC 9110, 4.2.4)."""
-    start = target.find("://") + 3 if "://" in target else 0
-    end = target.find("/", start)
-    at = target.rfind("@", start, end if end >= 0 else len(target))
-    return target if at < 0 else target[:start] + target[at + 1 :]
+        life.path, life.query = shown_target(request)
 
 
 def _note_refusal(life: Timeline, error: Any, phase: str) -> None:

@@ -11,9 +11,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from typing import Any
 
-from waitress.observer import Observer
+from waitress.observer import Observer, Refusal
 from waitress.peers import peer_text
 
 __all__ = ["SAMPLE_BYTES", "RejectCounts", "Rejects", "escaped", "reject_logger"]
@@ -68,26 +67,19 @@ class Rejects(Observer):
         self.logger = logger
         self.counts = RejectCounts()
 
-    def refused(
-        self,
-        reason: str,
-        peer: Any,
-        channel_id: int = 0,
-        request_id: int = 0,
-        sample: bytes | str = b"",
-    ) -> None:
+    def refused(self, refusal: Refusal) -> None:
         """Count a refusal, and log it where that is wanted."""
-        reason = (reason or _OTHER)[:SAMPLE_BYTES]
+        reason = (refusal.reason or _OTHER)[:SAMPLE_BYTES]
         self.counts.add(reason)
         if self.logger.isEnabledFor(logging.INFO):
             self.logger.info(
                 'refused: reason=%s peer=%s channel=%s request=%s sample="%s"%s',
                 _as_word(reason),
-                _as_word(peer_text(peer)),
-                channel_id or "-",
-                request_id or "-",
-                escaped(sample),
-                "..." if len(sample) > SAMPLE_BYTES else "",
+                _as_word(peer_text(refusal.peer)),
+                refusal.channel_id or "-",
+                refusal.request_id or "-",
+                escaped(refusal.sample),
+                "..." if len(refusal.sample) > SAMPLE_BYTES else "",
             )
 
 

@@ -5,7 +5,7 @@ what went wrong is told: one line that begins with ``Error:`` for each problem, 
 status other than zero. A traceback is for mistakes in a program, so it is shown where the
 user's own module, or the factory in it, raised.
 
-Row 10: imports ``serve`` and ``create_server`` of the package, ``access_log`` when there
+Row 11: imports ``serve`` and ``create_server`` of the package, ``access_log`` when there
 is a file of it, ``adjustments``, ``command_options``, ``compat``, ``config``, ``dump``,
 ``log_options``, ``pid_file``, ``rejects``, ``signals`` and ``utilities``.
 """

@@ -4,7 +4,7 @@ Owns the listeners, the trigger, and the wiring of everything else: settings, ta
 dispatcher, budget of temporary files, set of clients. :func:`create_server` is the door
 of the library; :class:`BaseWSGIServer` and its subclasses are one listener each.
 
-Row 8: imports adjustments, alerts, audience, bind_names, channel, clients, compat,
+Row 9: imports adjustments, alerts, audience, bind_names, channel, clients, compat,
 embedding, eventloop, observer, pollers, proxy_headers, peers, rejects, shutdown,
 spare_files, spool, tcp, trigger, utilities and wasyncore; access_log, access_sink,
 fair_queue, memory_limit, queue_limits, stats, status and stuck where they are wanted.
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from waitress import tcp, trigger, wasyncore
 from waitress.adjustments import Adjustments, _int_marker
 from waitress.alerts import Alert, watch_queue, watch_spool
-from waitress.audience import Audience, Refusals, Watched
+from waitress.audience import Audience, Watched
 from waitress.bind_names import Inherited, address_text, open_inherited, unix_address_text
 from waitress.channel import HTTPChannel
 from waitress.clients import Clients
@@ -433,7 +433,8 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
                 clear_untrusted=adj.clear_untrusted_proxy_headers,
                 log_untrusted=adj.log_untrusted_proxy_headers,
                 logger=self.logger,
-                observer=Refusals(self),
+                # Of whoever watches at that moment.
+                tell_refusal=lambda refusal: self.observer.refused(refusal),
             )
         if map is None:
             map = wasyncore.SocketMap()
@@ -497,17 +498,22 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
                 raise self._naming_the_address(error) from error
             raise
 
+    def _whose(self) -> str:
+        """Return what a message about its connections begins with, if not the server's."""
+        return "status listener: " if self.is_status_listener else ""
+
     def _make_alerts(self) -> None:
         """Prepare the warnings of what lasts."""
         loop = self._event_loop
         self._limit_alert = Alert(
             loop,
             lambda _: self.logger.warning(
-                "total open connections reached the connection limit, "
+                f"{self._whose()}total open connections reached the connection limit, "
                 "no longer accepting new connections"
             ),
             lambda *_: self.logger.info(
-                "total open connections dropped below the connection limit, listening again"
+                f"{self._whose()}total open connections dropped below the connection limit, "
+                "listening again"
             ),
             lambda: int(self.in_connection_overflow),
             interval=ACCEPT_ERROR_LOG_SECONDS,

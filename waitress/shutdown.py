@@ -1,4 +1,4 @@
-"""How a server ends: in which steps, by when, and what is told of what is cut.
+"""How a server ends: in which steps, and by when.
 
 Owns the one state machine of the end, which all listeners of a server share::
 
@@ -13,28 +13,22 @@ Owns the one state machine of the end, which all listeners of a server share::
 It moves when it is ordered to, when a connection rests or ends (:mod:`waitress.clients`
 tells), when the workers have ended, and at its one deadline. Nothing polls.
 
-Row 7: imports clients, eventloop, peers, rejects, service and workers.
+Row 8: imports clients, cuts, eventloop and workers.
 """
 
 from __future__ import annotations
 
 import enum
 import logging
-import sys
 import threading
-import traceback
 from collections import deque
-from collections.abc import Callable, Iterator
-from itertools import takewhile
+from collections.abc import Callable
 from math import inf
-from types import FrameType
 from typing import Any
 
 from waitress.clients import Clients
+from waitress.cuts import Cuts
 from waitress.eventloop import EventLoop, ExitNow
-from waitress.peers import peer_text
-from waitress.rejects import escaped
-from waitress.service import serve_next
 from waitress.workers import ThreadedTaskDispatcher
 
 __all__ = ["CUT_STATUS", "INTERRUPT_SECONDS", "Phase", "Shutdown", "Stopped"]
@@ -95,8 +89,6 @@ class Shutdown:
         self.listeners: list[Any] = list(listeners)
         self.clients = clients
         self.phase = Phase.SERVING
-        #: What a process that ends with this server should exit with.
-        self.exit_status = 0
         #: Called with every new phase.
         self.listening: list[Callable[[Phase], None]] = []
         #: Orders from any thread: seconds, seconds of delay, and why.
@@ -108,9 +100,13 @@ class Shutdown:
         #: Connections that came to rest since they were last looked at.
         self._resting: list[Any] = []
         self._workers_ended = False
-        #: Workers whose request was told of as cut.
-        self._named_threads: set[int] = set()
+        self._cuts = Cuts(event_loop, clients)
         self._is_in_run = False
+
+    @property
+    def exit_status(self) -> int:
+        """What a process that ends with this server should exit with."""
+        return CUT_STATUS if self._cuts.were_named else 0
 
     # -- any thread, and signal handlers -----------------------------------------------
 
@@ -158,7 +154,7 @@ class Shutdown:
                 try:
                     loop()
                 except (SystemExit, KeyboardInterrupt):
-                    self._name_the_cut()
+                    self._cuts.name_all()
             self.end_by_hand(end_at_once)
         except Stopped:
             pass
@@ -281,7 +277,7 @@ class Shutdown:
             self._stop_workers(now)
 
     def _cut(self) -> None:
-        _survive(self._name_the_cut, "naming what is cut")
+        _survive(self._cuts.name_all, "naming what is cut")
         for channel in list(self.clients.channels):
             _survive(channel.close, "cutting a connection")
             self.clients.channels.discard(channel)
@@ -320,7 +316,7 @@ class Shutdown:
 
     def _finish(self) -> None:
         # Whose client has left may run still.
-        _survive(self._name_running, "naming what is cut")
+        _survive(self._cuts.name_running, "naming what is cut")
         self._move_to(Phase.DONE)
         self.event_loop.deadlines.forget(self)
         for listener in self.listeners:
@@ -345,42 +341,6 @@ class Shutdown:
         """Return the first listener; a server put together by hand may have none."""
         return self.listeners[0] if self.listeners else None
 
-    # -- what is cut is named --------------------------------------------------------------
-
-    def _name_the_cut(self) -> None:
-        running = {id(channel): thread for thread, channel in _channels_in_service()}
-        now = self.event_loop.clock()
-        for channel in self.clients.channels:
-            thread = running.get(id(channel))
-            request = channel.unfinished_request()
-            if request is not None:
-                self._name(channel, _request_line(request), now, thread)
-            elif channel.total_outbufs_len:
-                unsent = f"the last {channel.total_outbufs_len} bytes of a response"
-                self._name(channel, unsent, now, thread)
-        self._name_running()
-
-    def _name_running(self) -> None:
-        """Name what runs for clients that have left."""
-        own = self.event_loop
-        for thread, channel in _channels_in_service():
-            if thread not in self._named_threads and channel.event_loop is own:
-                self._name(channel, "a request whose client has left", own.clock(), thread)
-
-    def _name(self, channel: Any, what: str, now: float, thread: int | None) -> None:
-        self.exit_status = CUT_STATUS
-        stack = ""
-        if thread is not None:
-            self._named_threads.add(thread)
-            stack = f", in service by\n{_stack_of(thread)}"
-        logger.warning(
-            "cut by the shutdown: %s, from %s, %.3f s old%s",
-            what,
-            escaped(peer_text(channel.addr)),
-            now - channel.phase_since,
-            stack,
-        )
-
 
 def _survive(step: Callable[[], Any], doing: str) -> Any:
     """Take a step that runs code of others; whatever it raises, the end must come."""
@@ -393,40 +353,3 @@ def _survive(step: Callable[[], Any], doing: str) -> Any:
 
 def _because(reason: str) -> str:
     return f" ({reason})" if reason else ""
-
-
-def _request_line(request: Any) -> str:
-    """Return a request's first line without its query, which may hold secrets."""
-    line = getattr(request, "first_line", b"") or b""
-    words = bytes(line).split(b" ")
-    if len(words) > 1:
-        words[1] = words[1].partition(b"?")[0]
-    number = getattr(request, "request_id", 0)
-    return f'"{escaped(b" ".join(words))}" (request {number})'
-
-
-def _channels_in_service() -> Iterator[tuple[int, Any]]:
-    """Yield each thread that serves a request, and the connection that it serves.
-
-    Found on the stacks of all threads: so serving costs nothing for being named here.
-    """
-    for thread, top in list(sys._current_frames().items()):
-        frame: FrameType | None = top
-        while frame is not None and frame.f_code is not serve_next.__code__:
-            frame = frame.f_back
-        if frame is not None:
-            yield thread, frame.f_locals["channel"]
-
-
-def _stack_of(thread: int) -> str:
-    """Return the stack of a thread, from the request's beginning on."""
-    frame = sys._current_frames().get(thread)
-    summary = traceback.StackSummary.extract(
-        takewhile(_is_below_serving, traceback.walk_stack(frame))
-    )
-    summary.reverse()
-    return "".join(summary.format()).rstrip("\n")
-
-
-def _is_below_serving(step: tuple[FrameType, int]) -> bool:
-    return step[0].f_code is not serve_next.__code__

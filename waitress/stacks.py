@@ -3,21 +3,21 @@
 Owns how a stack and a request line read there. What a client sent is escaped, and shown
 without its query, which may hold what is secret.
 
-Row 2: imports peers and rejects.
+Row 2: imports peers, rejects and targets.
 """
 
 from __future__ import annotations
 
 import sys
-import threading
 import traceback
 from types import FrameType
 from typing import Any
 
 from waitress import peers
 from waitress.rejects import escaped
+from waitress.targets import shown_target
 
-__all__ = ["current_frames", "format_frame", "peer_text", "request_line", "thread_names"]
+__all__ = ["current_frames", "format_frame", "peer_text", "request_line"]
 
 #: The most frames of one stack that are shown: the innermost.
 MOST_FRAMES = 60
@@ -30,11 +30,6 @@ def current_frames() -> dict[int, FrameType]:
     """
     frames: dict[int, FrameType] = getattr(sys, "_current_frames", dict)()
     return frames
-
-
-def thread_names() -> dict[int, str]:
-    """Return the names of the threads that Python knows of."""
-    return {thread.ident: thread.name for thread in threading.enumerate() if thread.ident}
 
 
 def format_frame(frame: FrameType | None) -> str:
@@ -51,11 +46,13 @@ def format_frame(frame: FrameType | None) -> str:
 
 def request_line(request: Any) -> str:
     """Return method, target without its query, and version, between double quotes."""
-    target = getattr(request, "request_uri", "").partition("?")[0]
-    parts = (getattr(request, "command", ""), target, f"HTTP/{getattr(request, 'version', '')}")
-    return f'"{escaped(" ".join(parts))}"'
+    method = getattr(request, "command", "")
+    if not method:  # Nothing is known of it.
+        return '""'
+    path, _ = shown_target(request)
+    return f'"{escaped(f"{method} {path} HTTP/{request.version}")}"'
 
 
 def peer_text(channel: Any) -> str:
-    """Return the address of a channel's peer; ``-`` where there is no channel."""
+    """Return the address of the peer of a channel, or of what has one; else ``-``."""
     return escaped(peers.peer_text(getattr(channel, "addr", None))) or "-"

@@ -130,7 +130,7 @@ class Monitor:
         clients = listener.clients
         spool = listener.spool
         dispatcher = listener.task_dispatcher
-        connections, waiting, buffered = _look_at(tuple(clients.channels))
+        connections, waiting, buffered = _look_at(clients.snapshot())
         return ServerStats(
             started_at=self._started_at,
             taken_at=self.wall_clock(),

@@ -13,20 +13,21 @@ dispatcher will do: requests tell of themselves, through the observer.
 3. *Kill*: past ``kill_stuck_seconds`` an exception is raised in it: see
    :mod:`waitress.killing`.
 
-Row 3: imports eventloop, killing, observer, stacks and utilities.
+Row 3: imports activity, eventloop, killing, observer, stacks and utilities.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from math import inf
 from typing import Any
 
+from waitress.activity import thread_names
 from waitress.eventloop import EventLoop, event_loop_of, snapshot
 from waitress.killing import KillableApplication, KillSwitch, can_kill
 from waitress.observer import Observer
-from waitress.stacks import current_frames, format_frame, peer_text, request_line, thread_names
+from waitress.stacks import current_frames, format_frame, peer_text, request_line
 from waitress.utilities import logger
 
 __all__ = ["Serving", "StuckRequests", "watch_requests"]
@@ -79,7 +80,6 @@ class StuckRequests(Observer):
         self,
         event_loop: EventLoop,
         dispatcher: Any,
-        channels: Callable[[], Iterable[Any]],
         seconds: float,
         replacements: int = 0,
         kill_seconds: float = 0,
@@ -90,7 +90,6 @@ class StuckRequests(Observer):
             event_loop: has the clock, and looks.
             dispatcher: the task dispatcher; is given threads if it knows ``add_thread()``
                 and ``retire_thread()``.
-            channels: returns the open connections, to find the peer of a request.
             seconds: the age from which a request is stuck.
             replacements: the most threads that are added; 0 for none.
             kill_seconds: the age at which a request is killed; 0 for never.
@@ -98,7 +97,6 @@ class StuckRequests(Observer):
         self._event_loop = event_loop
         self._clock = event_loop.clock
         self._dispatcher = dispatcher
-        self._channels = channels
         self._seconds = seconds
         self._replacements = replacements
         self._kill_seconds = kill_seconds or inf
@@ -190,6 +188,12 @@ class StuckRequests(Observer):
         """Log what went wrong; the requests are still served."""
         logger.exception("Exception in the search for stuck requests")
 
+    def requests_queued(self, channel: Any, requests: Sequence[Any]) -> None:
+        """Note whose requests they are: their clients may have left when somebody asks."""
+        for request in requests:
+            request.addr = channel.addr
+            request.channel_id = channel.channel_id
+
     def forget(self) -> None:
         """Look no more: the server closes."""
         self._event_loop.deadlines.forget(self)
@@ -268,15 +272,14 @@ class StuckRequests(Observer):
     def _show(self, serving: Serving, age: float, what: str, stack: str) -> None:
         """Log a request, and where its thread is."""
         request = serving.request
-        channel = next((each for each in self._channels() if request in each.requests[:1]), None)
         logger.warning(
             "request %s %s %.1f s: %s from %s, channel %s, in thread %s, which is at\n%s",
             request.request_id,
             what,
             age,
             request_line(request),
-            peer_text(channel),
-            getattr(channel, "channel_id", "-"),
+            peer_text(request),
+            getattr(request, "channel_id", "-"),
             thread_names().get(serving.thread_id, serving.thread_id),
             stack,
         )
@@ -298,8 +301,6 @@ def watch_requests(servers: Iterable[Any], adj: Any) -> StuckRequests:
     stuck = StuckRequests(
         event_loop_of(first._map),
         first.task_dispatcher,
-        # The set is the loop's, and so is the question.
-        lambda: first.clients.channels,
         adj.stuck_request_seconds,
         adj.replace_stuck_threads,
         adj.kill_stuck_seconds,

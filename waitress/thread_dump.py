@@ -12,8 +12,8 @@ import threading
 from collections.abc import Sequence
 from types import FrameType
 
-from waitress.activity import CurrentRequest, WorkerState
-from waitress.stacks import current_frames, format_frame, thread_names
+from waitress.activity import CurrentRequest, WorkerState, thread_names
+from waitress.stacks import current_frames, format_frame
 
 __all__ = ["thread_dump"]
 

@@ -45,13 +45,13 @@ class Timeline:
         *TIMES,
         "__weakref__",
         "_head",
-        "_response_headers",
         "began_at",
         "bytes_in",
         "bytes_out",
         "channel_id",
         "environ",
         "headers",
+        "is_own_answer",
         "method",
         "path",
         "peer",
@@ -99,6 +99,8 @@ class Timeline:
     #: The application's, later those of its variables that a listener wants, as they were
     #: at the end of the service; ``None`` where none does, and when all were told.
     environ: dict[str, Any] | None
+    #: The server has answered it by itself, as health checks, not with the application.
+    is_own_answer: bool
     refusal: str  #: the reason of a refusal, e.g. ``obs-fold``; else ``""``
     #: Who ended it, and in which phase; two letters, empty until that is known. Who:
     #: ``-`` nobody, ``C`` the client, ``S`` the server, ``A`` the application, ``O`` the
@@ -120,7 +122,7 @@ class Timeline:
         self.peer = self.environ = None
         self.headers = {}
         self._head = b""
-        self._response_headers: Sequence[tuple[str, str]] | None = None
+        self.is_own_answer = False
 
     def __repr__(self) -> str:
         return (
@@ -131,16 +133,15 @@ class Timeline:
     @property
     def response_headers(self) -> Sequence[tuple[str, str]]:
         """The fields of the response as sent; empty when there was none."""
-        if self._response_headers is None:
-            # Read when somebody asks: most are never asked for.
-            lines = self._head.decode("latin-1").split("\r\n")[1:-2]
-            fields = (line.partition(": ") for line in lines)
-            return tuple((name, value) for name, _, value in fields)
-        return self._response_headers
+        # Read when somebody asks: most are never asked for.
+        lines = self._head.decode("latin-1").split("\r\n")[1:-2]
+        fields = (line.partition(": ") for line in lines)
+        return tuple((name, value) for name, _, value in fields)
 
-    @response_headers.setter
-    def response_headers(self, fields: Sequence[tuple[str, str]]) -> None:
-        self._response_headers = fields
+    @property
+    def head_bytes(self) -> int:
+        """How many octets the response's head has; 0 when there was none."""
+        return len(self._head)
 
     def note_head(self, status: str, head: bytes) -> None:
         """Note the response's head."""

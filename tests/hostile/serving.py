@@ -10,10 +10,10 @@ import json
 import os
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from tests.slowness import be_slow
 from waitress import create_server
 
 BLOCK_BYTES = 65536
@@ -30,7 +30,7 @@ def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> 
         # Each one new, as an application's would be: shared, they would cost no memory.
         return (b"x" * min(BLOCK_BYTES, size - at) for at in range(0, size, BLOCK_BYTES))
     if what == "after":
-        time.sleep(float(rest[0]))
+        be_slow(float(rest[0]))
     body = environ["PATH_INFO"].encode("latin-1")
     if what == "counts":
         server = servers[0]

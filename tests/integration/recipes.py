@@ -7,11 +7,9 @@ import http.client
 import json
 import re
 import shlex
-import socket
 import ssl
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +17,13 @@ from typing import Any
 
 from tests.compat.live import PATIENCE
 from tests.integration.commands import PYTHON_M, Command
-from tests.restarts.harness import await_answer, find_program, free_ports, proxy_arguments
+from tests.restarts.harness import (
+    await_answer,
+    await_port,
+    find_program,
+    free_ports,
+    proxy_arguments,
+)
 
 DEPLOY = Path(__file__).parent.parent.parent / "examples" / "deploy"
 
@@ -157,20 +161,7 @@ def running(recipe: str) -> Iterator[Front]:
             status_ports,
         )
         if front.has_http:
-            await_answer(front.port, "/", 200)
+            await_answer(process, front.port, "/", 200)
         else:
-            await_port(front.tls_port)
+            await_port(process, front.tls_port)
         yield front
-
-
-def await_port(port: int) -> None:
-    """Wait until somebody listens."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), PATIENCE).close()
-        except ConnectionRefusedError:
-            assert time.monotonic() < deadline, f"nobody listens on {port}"
-            time.sleep(0.02)
-        else:
-            return

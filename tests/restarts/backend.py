@@ -1,17 +1,20 @@
-"""The server that is restarted: ``python -m tests.restarts.backend PORT DRAIN_DELAY``."""
+"""The server that is restarted: ``python -m tests.restarts.backend PORT DRAIN_DELAY``.
+
+A line on its standard output says that it listens.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import sys
-import time
 from typing import Any
 
+from tests.slowness import be_slow
 from waitress import create_server, serve
 
 #: What the slow reader reads.
 LARGE = bytes(range(256)) * (4 * 1024 * 4)
-#: How long a request takes, in seconds, so that some are always in flight.
+#: How long the application works for a request, so that some are always in flight.
 WORK_SECONDS = 0.01
 
 _made: list[Any] = []
@@ -29,7 +32,7 @@ def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         body = LARGE
     else:
         body = answer_to(environ["REQUEST_METHOD"], path, environ["wsgi.input"].read())
-        time.sleep(WORK_SECONDS)
+        be_slow(WORK_SECONDS)
     start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
 
@@ -40,8 +43,9 @@ def answer_to(method: str, path: str, body: bytes) -> bytes:
 
 
 def make(app: Any, **kw: Any) -> Any:
-    """Make the server, and remember it for the application."""
+    """Make the server, which listens from here on, and remember it for the application."""
     _made.append(create_server(app, **kw))
+    print("listening", flush=True)
     return _made[0]
 
 

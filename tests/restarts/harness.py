@@ -13,13 +13,14 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tests.restarts.backend import answer_to
+from tests.slowness import be_slow
 
 ROOT = Path(__file__).parent.parent.parent
 DEPLOY = ROOT / "examples" / "deploy"
@@ -29,6 +30,10 @@ PATIENCE = 30.0
 #: Clients at once, and the pause of each between two requests, in seconds.
 CLIENTS = 10
 PAUSE_SECONDS = 0.02
+#: What a slow reader takes for each piece of an answer.
+READ_SECONDS = 0.005
+#: How often a program that tells nobody when it is ready is asked.
+ASK_AGAIN_SECONDS = 0.02
 #: Longer than HAProxy takes to notice, see examples/deploy/haproxy.cfg.
 DRAIN_DELAY = 1.0
 
@@ -78,13 +83,15 @@ class Backend:
         self.start()
 
     def start(self) -> None:
-        """Start a process, and wait until it answers."""
+        """Start a process, and wait until it listens."""
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.restarts.backend", str(self.port), str(self.drain_delay)],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
         )
-        await_answer(self.port, "/readyz", 200)
+        with self.process.stdout as output:  # type: ignore[union-attr] # It is a pipe.
+            assert output.readline() == b"listening\n"
 
     def stop(self) -> int:
         """Have the process end in order; return its status."""
@@ -99,21 +106,41 @@ class Backend:
             self.process.wait(PATIENCE)
 
 
-def await_answer(port: int, path: str, status: int) -> None:
-    """Wait until a request is answered in the expected way."""
-    deadline = time.monotonic() + PATIENCE
-    while True:
+def await_answer(process: subprocess.Popen[bytes], port: int, path: str, status: int) -> None:
+    """Wait until a foreign process answers a request in the expected way."""
+
+    def answers() -> bool:
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
-        try:
+        with closing(connection), suppress(OSError, http.client.HTTPException):
             connection.request("GET", path)
-            if connection.getresponse().status == status:
-                return
-        except (OSError, http.client.HTTPException):
-            pass
-        finally:
-            connection.close()
-        assert time.monotonic() < deadline, f"port {port} does not answer"
-        time.sleep(0.02)
+            return connection.getresponse().status == status
+        return False
+
+    _await_ready(process, answers)
+
+
+def await_port(process: subprocess.Popen[bytes], port: int) -> None:
+    """Wait until a foreign process listens."""
+
+    def listens() -> bool:
+        with suppress(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), PATIENCE).close()
+            return True
+        return False
+
+    _await_ready(process, listens)
+
+
+def _await_ready(process: subprocess.Popen[bytes], is_ready: Callable[[], bool]) -> None:
+    """Ask until it is so: these programs have no other way to tell that they are ready.
+
+    What can be waited for meanwhile is that the process ends, which it should not.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while not is_ready():
+        with suppress(subprocess.TimeoutExpired):
+            raise AssertionError(f"ended with {process.wait(ASK_AGAIN_SECONDS)}: {process.args}")
+        assert time.monotonic() < deadline, f"never ready: {process.args}"
 
 
 @contextmanager
@@ -130,7 +157,7 @@ def proxy(name: str, backends: list[int], directory: Path) -> Iterator[int]:
     assert program is not None
     process = subprocess.Popen([program, *proxy_arguments(name, config)], stderr=subprocess.DEVNULL)
     try:
-        await_answer(port, "/readyz", 200)
+        await_answer(process, port, "/readyz", 200)
         yield port
     finally:
         process.terminate()
@@ -239,7 +266,7 @@ def read_slowly_through_a_stop(port: int, backend: Backend) -> tuple[bytes, int]
             if not piece:
                 break
             data += piece
-            time.sleep(0.005)
+            be_slow(READ_SECONDS)
             head, separator, _ = bytes(data[:2000]).partition(b"\r\n\r\n")
             if length is None and separator:
                 size = head.lower().partition(b"content-length:")[2].split(b"\r\n")[0]

@@ -27,7 +27,7 @@ from waitress import channel, create_server, server, task, tcp
 from waitress.clients import IDLE_SECONDS
 from waitress.eventloop import EventLoop, ExitNow, SocketMap
 from waitress.memory_limit import limit_memory
-from waitress.observer import Observer, Observers
+from waitress.observer import Observer, Observers, Refusal
 from waitress.phases import LINGER_SILENCE_SECONDS
 from waitress.queue_limits import limit_queue
 from waitress.recorder import Recorder
@@ -138,15 +138,8 @@ class _Life(Observer):
             if self.stages.get(request.request_id) not in ("cancelled", "serviced", "finished"):
                 self._go(request, "queued", "created", "nothing", "started")
 
-    def refused(
-        self,
-        reason: str,
-        peer: Any,
-        channel_id: int = 0,
-        request_id: int = 0,
-        sample: bytes | str = b"",
-    ) -> None:
-        self.run.note("refused: %s", reason)
+    def refused(self, refusal: Refusal) -> None:
+        self.run.note("refused: %s", refusal.reason)
 
     def request_started(self, request: Any) -> None:
         self._go(request, "started", "queued", "created", "nothing")

@@ -12,17 +12,19 @@ import logging
 import sys
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from tests.hostile.serving import end_with_input
+from tests.slowness import be_slow
 from tests.soak.content import BLOCK_BYTES, blocks, content
 from waitress import create_server
 
 #: Where the file is begun to be sent at is told by the size: any place will do.
 FILE_BYTES = 4 * 1024 * 1024
 FILE_NAME = "the file"
+#: What an application that makes its answer slowly takes for each block of it.
+PAUSE_SECONDS = 0.002
 
 servers: list[Any] = []
 counted = 0
@@ -77,7 +79,7 @@ def paused(environ: Any, start: Start, name: str, size: int, headers: Headers) -
 
     def pieces() -> Iterator[bytes]:
         for block in blocks(name, size):
-            time.sleep(0.002)
+            be_slow(PAUSE_SECONDS)
             yield block
 
     return pieces()
