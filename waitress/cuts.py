@@ -60,6 +60,11 @@ class Cuts:
             if is_own and thread not in self._named_threads:
                 self._name(channel, "a request whose client has left", thread)
 
+    def name_backlog(self, address: str) -> None:
+        """Name the connections to a listener that were never accepted."""
+        self.were_named = True
+        logger.warning("cut by the shutdown: connections to %s that could not be accepted", address)
+
     def _name(self, channel: Any, what: str, thread: int | None) -> None:
         self.were_named = True
         stack = ""

@@ -282,11 +282,7 @@ class Shutdown:
             _survive(channel.close, "cutting a connection")
             self.clients.channels.discard(channel)
         for listener in self._waited_for:
-            self.exit_status = CUT_STATUS
-            logger.warning(
-                "cut by the shutdown: connections to %s that could not be accepted",
-                f"{listener.effective_host}:{listener.effective_port}",
-            )
+            self._cuts.name_backlog(f"{listener.effective_host}:{listener.effective_port}")
         self._waited_for, self._looks_at = [], inf
 
     def _stop_workers(self, now: float) -> None:
