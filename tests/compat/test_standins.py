@@ -137,8 +137,23 @@ def test_server_reports_its_address_through_what_is_on_the_instance(
 # -- triggers, maps, upkeep ----------------------------------------------------------
 
 
+def after_the_loop_sleeps(environ: dict[str, Any], start_response: Any) -> Any:
+    """Answer when nobody but a trigger can tell the loop of it."""
+    loop = wasyncore.event_loop_of(environ["test.server"]._map)
+    until = time.monotonic() + PATIENCE
+    while (loop.is_awake or loop._awaits_workers) and time.monotonic() < until:
+        threading.Event().wait(0.002)
+    return hello(environ, start_response)
+
+
 def test_replaced_trigger_is_pulled_for_a_response(serve: Callable[..., Running]) -> None:
     running = serve(hello)
+    server = running.server
+
+    def application(environ: dict[str, Any], start_response: Any) -> Any:
+        return after_the_loop_sleeps({**environ, "test.server": server}, start_response)
+
+    server.application = application
     own = running.server.trigger
 
     class Counting:
@@ -170,12 +185,13 @@ def test_method_that_wakes_the_loop_may_be_overridden(
             self.wakers.add(threading.current_thread().name)
             super().pull_trigger()
 
-    running = run_server(Noting(hello, host="127.0.0.1", port=0, threads=1))
+    server = Noting(hello, host="127.0.0.1", port=0, threads=1)
+    server.application = lambda environ, start_response: after_the_loop_sleeps(
+        {**environ, "test.server": server}, start_response
+    )
+    running = run_server(server)
     with running.connect() as wire:
-        for _ in range(200):  # A loop that is still awake need not be woken.
-            assert wire.get().body == b"hello"
-            if "waitress-0" in Noting.wakers:
-                break
+        assert wire.get().body == b"hello"
     running.stop()
     assert "waitress-0" in Noting.wakers
 
