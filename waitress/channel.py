@@ -1130,7 +1130,10 @@ class HTTPChannel(PhasedChannel):
             request.close()
         except Exception:
             self.logger.exception("Unexpected error when closing a request")
-        spooled = getattr(request, "spooled_bytes", 0)
+        try:
+            spooled = request.spooled_bytes
+        except AttributeError:  # A request of somebody's own.
+            return
         if spooled:
             request.spooled_bytes = 0
             self._spool.release(spooled)

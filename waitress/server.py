@@ -527,8 +527,6 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
             interval=ACCEPT_ERROR_LOG_SECONDS,
             quiet=ACCEPT_QUIET_SECONDS,
         )
-        if isinstance(self.task_dispatcher, ThreadedTaskDispatcher):
-            loop.join_pool(self.task_dispatcher)
         self._alerts = [
             self._limit_alert,
             self._exhaustion_alert,
@@ -940,7 +938,6 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
             if alert is not None:
                 alert.forget()
         # The dispatcher may go on without the server.
-        self._event_loop.leave_pool(self.task_dispatcher)
         if getattr(self.task_dispatcher, "depth_alert", None) in self._alerts:
             self.task_dispatcher.depth_alert = None
 
