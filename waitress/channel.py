@@ -1130,10 +1130,7 @@ class HTTPChannel(PhasedChannel):
             request.close()
         except Exception:
             self.logger.exception("Unexpected error when closing a request")
-        try:
-            spooled = request.spooled_bytes
-        except AttributeError:  # A request of somebody's own.
-            return
+        spooled = getattr(request, "spooled_bytes", 0)
         if spooled:
             request.spooled_bytes = 0
             self._spool.release(spooled)
