@@ -169,7 +169,20 @@ class TestTheDepthOfTheQueue:
         pool.queue.clear()
         scene.advance(4)
         assert len(caplog.messages) == 3
-        assert caplog.messages[2].startswith("Task queue is short again: its depth was up to 40,")
+        assert caplog.messages[2] == (
+            "Task queue is short again: its depth was up to 40, for 1.2 s"
+        )
+
+    def test_reads_well_where_it_was_over_at_once(self, caplog):
+        scene = Scene()
+        pool = ThreadedTaskDispatcher()
+        watch_queue(scene.loop, pool)
+        pool.add_task(Unserved())
+        pool.queue.clear()
+        scene.advance(4)
+        assert caplog.messages[1:] == [
+            "Task queue is short again: its depth was up to 1, for less than a second"
+        ]
 
     def test_lasts_while_tasks_wait_though_none_is_added(
         self, caplog: pytest.LogCaptureFixture

@@ -1026,6 +1026,19 @@ def test_bytes_for_a_client_that_left_close_the_connection(
     assert server.active_channels == {}
 
 
+def test_reset_that_somebody_else_has_asked_for_has_no_end_before_it(
+    by_hand: tuple[Any, StandInServer, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel, _server, client = by_hand
+    ends: list[Any] = []
+    monkeypatch.setattr(tcp, "stop_sending", ends.append)
+    channel.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    channel.handle_close()
+    assert ends == []
+    with pytest.raises(ConnectionResetError):
+        client.recv(1)
+
+
 def test_what_is_written_is_counted(by_hand: tuple[Any, StandInServer, socket.socket]) -> None:
     channel, server, _client = by_hand
     assert channel.write_soon(b"") == 0

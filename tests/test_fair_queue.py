@@ -98,7 +98,7 @@ def test_nothing_is_left_of_what_was_cleared() -> None:
 def test_what_outsiders_do_by_other_methods_loses_no_task_and_serves_none_twice() -> None:
     first, second, third, fourth = tasks("1.1.1.1", "1.1.1.1", "2.2.2.2", "3.3.3.3")
     queue = FairQueue([first, second, third])
-    assert deque_pop(queue) is third
+    del queue[-1]
     queue.appendleft(fourth)
     assert taken(queue) == [0, 1, 3]
     queue.appendleft(fourth)
@@ -106,8 +106,12 @@ def test_what_outsiders_do_by_other_methods_loses_no_task_and_serves_none_twice(
     assert not queue
 
 
-def deque_pop(queue: FairQueue) -> Any:
-    return queue.pop()
+def test_from_the_other_end_peers_take_turns_too_with_their_newest() -> None:
+    queue = FairQueue(tasks("1.1.1.1", "1.1.1.1", "2.2.2.2", "1.1.1.1"))
+    assert [queue.pop().number for _ in range(4)] == [3, 2, 1, 0]
+    queue.appendleft(Task("3.3.3.3", 7))  # In no line.
+    assert queue.pop().number == 7
+    assert not queue
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -359,3 +359,14 @@ def test_works_together_with_the_limits_of_the_queue(simulate: Simulate) -> None
 def test_without_the_setting_nothing_is_counted(simulate: Simulate) -> None:
     sim = simulate(hello)
     assert sim.server.channel_class is HTTPChannel
+    sim.connect(half(3000))
+    stats = sim.server.stats()
+    assert (stats.memory_bytes, stats.memory_limit) == (0, 0)
+
+
+def test_statistics_tell_what_is_held_and_how_much_may_be(simulate: Simulate) -> None:
+    sim = limited(simulate)
+    sim.connect(half(3000))
+    stats = sim.server.stats()
+    assert 3000 < stats.memory_bytes < 3200
+    assert stats.memory_limit == 10_000

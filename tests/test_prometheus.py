@@ -39,6 +39,8 @@ def stats(**facts: Any) -> ServerStats:
         queue_depth=6,
         oldest_queue_wait=1.5,
         buffered_bytes=1001,
+        memory_bytes=1004,
+        memory_limit=1005,
         spooled_bytes=1002,
         spool_limit=1003,
         rejects={"obs-fold": 5},

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from collections.abc import Iterator
 from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from tests.compat.live import PATIENCE, hello
 from tests.fakes import FakeClock
 from waitress import create_server, serve
 from waitress.eventloop import EventLoop
-from waitress.sd_notify import Notifier, notifier_from, notify
+from waitress.sd_notify import Notifier, notifier_from, notify, reloading
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no unix sockets")
 
@@ -167,6 +169,27 @@ def test_served_life_is_told(
     assert manager.read() == ["STOPPING=1", "STATUS=done"]
     assert not manager.has_more
     assert len(server._event_loop.deadlines) == 0
+
+
+def test_reload_is_told_while_the_server_serves_and_only_then(manager: Manager) -> None:
+    with reloading():  # Nobody serves: to say that somebody is ready would be untrue.
+        pass
+    notifier = Notifier(EventLoop(), manager.address, inf)
+    notifier.handle_ready()
+    assert manager.read()[0] == "READY=1"
+    before = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    with reloading():
+        begun, when = manager.read()
+    assert begun == "RELOADING=1"
+    name, _, microseconds = when.partition("=")
+    assert name == "MONOTONIC_USEC"
+    assert before <= int(microseconds) <= time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+    assert manager.read() == ["READY=1", "STATUS=serving"]
+    notifier.phase_changed(SimpleNamespace(name="DRAINING", value="ending"))
+    assert manager.read()[0] == "STOPPING=1"
+    with reloading():
+        pass
+    assert not manager.has_more
 
 
 def test_address_that_cannot_be_used_is_ignored(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -16,8 +17,9 @@ import pytest
 from tests.compat.live import PATIENCE, Wire
 from tests.fakes import get
 from tests.looping import InThread
-from waitress import serve
-from waitress.signals import signals_stop, sigterm_ends
+from waitress import create_server, serve
+from waitress.server import BaseWSGIServer
+from waitress.signals import raise_again, signals_held, signals_stop, sigterm_ends
 
 ROOT = Path(__file__).parent.parent
 
@@ -167,6 +169,98 @@ def test_break_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> N
         signal.raise_signal(signal.SIGUSR2)
     assert stopped.orders == [(5, 0, "SIGUSR2")]
     assert signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL
+
+
+# -- while the server is made ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_waits_until_the_server_is_made(number: int) -> None:
+    before = signal.getsignal(number)
+    with signals_held() as came:
+        signal.raise_signal(number)
+        assert came == [number]
+    assert signal.getsignal(number) is before
+    stopped = Stopped()
+    with signals_stop(stopped):
+        raise_again(came)
+    assert len(stopped.orders) == 1
+
+
+def test_second_ctrl_c_does_not_wait() -> None:
+    with pytest.raises(KeyboardInterrupt), signals_held():
+        raise_again([signal.SIGINT, signal.SIGINT])
+
+
+def test_signal_that_waited_comes_when_the_making_fails() -> None:
+    def fail(number: int) -> None:
+        signal.raise_signal(number)
+        raise ZeroDivisionError
+
+    with pytest.raises(KeyboardInterrupt), signals_held():
+        fail(signal.SIGINT)
+    with pytest.raises(ZeroDivisionError), signals_held():
+        raise ZeroDivisionError
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_nobody_else_s_signals_wait_and_none_in_other_threads() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with signals_held() as came:
+        signal.raise_signal(signal.SIGTERM)
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    assert came == []
+
+    def run() -> Any:
+        with signals_held():
+            return signal.getsignal(signal.SIGINT)
+
+    assert InThread(run).result() is signal.default_int_handler
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="the system has no unix sockets")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_between_binding_and_serving_leaves_no_file(
+    number: int, tmp_path: Path, no_leaks: None
+) -> None:
+    """It comes as soon as the address is bound, before create_server() has returned."""
+    path = tmp_path / "s"
+
+    def make(app: Any, **kw: Any) -> Any:
+        server = create_server(app, **kw)
+        assert path.exists()
+        signal.raise_signal(number)
+        return server
+
+    serve(hello, unix_socket=str(path), _server=make, _quiet=True)
+    assert not path.exists()
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="the system has no unix sockets")
+def test_ctrl_c_that_is_not_ours_leaves_no_file_either(
+    tmp_path: Path, no_leaks: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "s"
+
+    def interrupt(*_: Any) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(BaseWSGIServer, "print_listen", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        serve(hello, unix_socket=str(path), handle_signals=False)
+    assert not path.exists()
+
+
+def test_server_of_somebody_else_is_left_to_him() -> None:
+    class Foreign:
+        def __init__(self, app: Any) -> None:
+            """Take no settings."""
+
+        def print_listen(self, text: str) -> None:
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        serve(hello, _server=Foreign)
 
 
 # -- serve() ---------------------------------------------------------------------------

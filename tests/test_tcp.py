@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 import socket
+import struct
 import sys
 
 import pytest
@@ -150,6 +151,17 @@ class TestResetOnClose:
     @pytest.mark.parametrize("stand_in", STAND_INS)
     def test_is_not_for_what_is_no_socket(self, stand_in):
         tcp.reset_on_close(stand_in)
+        assert not tcp.resets_on_close(stand_in)
+
+    def test_can_be_seen(self, pair):
+        ours, _ = pair
+        assert not tcp.resets_on_close(ours)
+        tcp.reset_on_close(ours)
+        assert tcp.resets_on_close(ours)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 5))
+        assert not tcp.resets_on_close(ours)
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 0, 0))
+        assert not tcp.resets_on_close(ours)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system has no such filter")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 from waitress import (
@@ -32,7 +32,7 @@ from waitress import (
 )
 from waitress.server import create_server
 from waitress.shutdown import Shutdown
-from waitress.signals import signals_stop
+from waitress.signals import raise_again, signals_held, signals_stop
 from waitress.switching import switching_within
 
 __all__ = [
@@ -86,22 +86,34 @@ def serve(app: Any, **kw: Any) -> int | None:
     profiled = kw.pop("_profile", False)
     if not quiet:
         logging.basicConfig()
-    made = make_server(app, **kw)
-    if not quiet:
-        made.print_listen("Serving on http://{}:{}")
+    takes_signals = adjustments.asbool(kw.get("handle_signals", True))
+    holding: AbstractContextManager[list[int]] = nullcontext([])
+    with signals_held() if takes_signals else holding as came:
+        made = make_server(app, **kw)
     # Whoever makes servers need not make ones of ours.
     lifecycle = getattr(made, "lifecycle", None)
-    if isinstance(lifecycle, Shutdown):
-        _notify_systemd(lifecycle)
-        takes_signals = getattr(made.adj, "handle_signals", True)
-        with (
-            signals_stop(lifecycle) if takes_signals else nullcontext(),
-            switching_within(getattr(made.adj, "switch_interval", 0)),
-        ):
-            _run(made, profiled)
-        return lifecycle.exit_status or None
-    _run(made, profiled)
-    return None
+    with ExitStack() as at_end:
+        try:
+            if isinstance(lifecycle, Shutdown):
+                _prepare(made, lifecycle, at_end)
+            raise_again(came)
+            if not quiet:
+                made.print_listen("Serving on http://{}:{}")
+        except BaseException:  # Ctrl-C, where the signals are not ours.
+            if isinstance(lifecycle, Shutdown):
+                made.task_dispatcher.shutdown()
+                made.close()
+            raise
+        _run(made, profiled)
+    return (lifecycle.exit_status or None) if isinstance(lifecycle, Shutdown) else None
+
+
+def _prepare(made: Any, lifecycle: Shutdown, at_end: ExitStack) -> None:
+    """Take the signals, first of all, and whatever else is for as long as the server runs."""
+    if getattr(made.adj, "handle_signals", True):
+        at_end.enter_context(signals_stop(lifecycle))
+    _notify_systemd(lifecycle)
+    at_end.enter_context(switching_within(getattr(made.adj, "switch_interval", 0)))
 
 
 def _run(made: Any, profiled: bool) -> None:

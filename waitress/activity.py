@@ -109,10 +109,17 @@ class Activity:
         ]
 
     def queued(self) -> list[CurrentRequest]:
-        """Return the requests that wait for a worker, the oldest first, some at the most."""
+        """Return the requests that wait for a worker, the oldest first, some at the most.
+
+        Those whose clients may have left come after all others.
+        """
         now = self._clock()
         found = []
-        for channel in _front(self._dispatcher, QUEUED_SHOWN):
+        waiting = itertools.chain(
+            _front(self._dispatcher, "queue", QUEUED_SHOWN),
+            _front(self._dispatcher, "given_way", QUEUED_SHOWN),
+        )
+        for channel in itertools.islice(waiting, QUEUED_SHOWN):
             requests = getattr(channel, "requests", ())
             if requests:
                 since = _waits_since(channel)
@@ -123,7 +130,7 @@ class Activity:
 
 def oldest_queue_wait(dispatcher: Any, now: float) -> float:
     """Return how long the task at the front of the queue has waited, in seconds."""
-    since = [_waits_since(task) for task in _front(dispatcher, 1)]
+    since = [_waits_since(task) for task in _front(dispatcher, "queue", 1)]
     return max(now - since[0], 0.0) if since and since[0] is not None else 0.0
 
 
@@ -132,9 +139,9 @@ def thread_names() -> dict[int, str]:
     return {thread.ident: thread.name for thread in threading.enumerate() if thread.ident}
 
 
-def _front(dispatcher: Any, count: int) -> Sequence[Any]:
+def _front(dispatcher: Any, name: str, count: int) -> Sequence[Any]:
     """Return the first tasks of a queue that workers take from meanwhile."""
-    queue = getattr(dispatcher, "queue", ())
+    queue = getattr(dispatcher, name, ())
     while True:
         try:
             return tuple(itertools.islice(queue, count))

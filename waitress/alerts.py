@@ -22,7 +22,7 @@ from typing import Any
 from waitress.eventloop import EventLoop
 from waitress.utilities import logger
 
-__all__ = ["Alert", "watch_queue", "watch_spool"]
+__all__ = ["Alert", "lasting", "watch_queue", "watch_spool"]
 
 #: How often it is looked whether a condition lasts, in seconds.
 LOOK_SECONDS = 1.0
@@ -157,6 +157,11 @@ class Alert:
         logger.exception("Exception in an alert")
 
 
+def lasting(seconds: float) -> str:
+    """Return how long something lasted, in words that can follow "for" and "after"."""
+    return f"{seconds:.1f} s" if seconds >= 1 else "less than a second"
+
+
 def watch_queue(event_loop: EventLoop, dispatcher: Any) -> Alert | None:
     """Make the dispatcher's warnings of a deep queue seldom; ``None`` for one that has none."""
     if not hasattr(dispatcher, "renew_depth"):
@@ -168,7 +173,7 @@ def watch_queue(event_loop: EventLoop, dispatcher: Any) -> Alert | None:
 
     def tell_cleared(seconds: float, depth: int) -> None:
         dispatcher.queue_logger.warning(
-            "Task queue is short again: its depth was up to %d, for %.1f s", depth, seconds
+            "Task queue is short again: its depth was up to %d, for %s", depth, lasting(seconds)
         )
 
     alert = Alert(event_loop, tell, tell_cleared, dispatcher.renew_depth)
@@ -189,7 +194,7 @@ def watch_spool(
         )
 
     def tell_cleared(seconds: float, _: int) -> None:
-        logger.warning("temporary files have room again, after %.1f s", seconds)
+        logger.warning("temporary files have room again, after %s", lasting(seconds))
 
     alert = Alert(event_loop, tell, tell_cleared, lambda: int(budget.is_waited_for))
     budget.on_refused = alert.note_threadsafe

@@ -77,6 +77,10 @@ FLUSH_BYTES = 1024 * 1024
 #: four, and the client is woken once.
 SEND_BYTES = FLUSH_BYTES
 
+#: A client that leaves after its request has waited for a worker for so long, in seconds,
+#: is taken to have left because of that.
+PATIENCE_SECONDS = 0.1
+
 #: The end of a lingering close: after so many bytes.
 LINGER_BYTES = 64 * 1024 * 1024
 
@@ -309,7 +313,7 @@ class HTTPChannel(PhasedChannel):
         if flags & WRITE:
             self.handle_write_event()
         if flags & PEER_CLOSED and not self.readable():
-            self._peer_closed = True
+            self._note_peer_closed()
             self._ignore_input()
         if flags & (ERROR | HANGUP | INVALID):
             self._handle_hangup(flags)
@@ -330,6 +334,23 @@ class HTTPChannel(PhasedChannel):
             mask &= ~PEER_CLOSED
         self._watch(mask)
 
+    def _note_peer_closed(self) -> None:
+        """Take notice that the client sends no more, and perhaps has left.
+
+        If it only ended its own side, it gets its response. But nobody can tell, and while
+        its request waits, those go first whose clients are there.
+        """
+        self._peer_closed = True
+        if self.request_queue.awaits_worker():
+            self.clients.perhaps_left[self] = None
+            note = getattr(self._dispatcher(), "note_giving_way", None)
+            if note is not None:
+                note(self.event_loop.now - self.queued_since() >= PATIENCE_SECONDS)
+
+    def _dispatcher(self) -> Any:
+        """Return the task dispatcher, which may be of the user's own making."""
+        return getattr(self.server, "task_dispatcher", None)
+
     def _handle_hangup(self, flags: int) -> None:
         """Both directions are closed, or the connection was reset."""
         if self.state is _CLOSED:
@@ -341,7 +362,7 @@ class HTTPChannel(PhasedChannel):
             return
         # A client that has left entirely may still want its request done. Its word would
         # be repeated at every turn of the loop.
-        self._peer_closed = True
+        self._note_peer_closed()
         self._watch(0)
 
     def handle_read(self) -> None:
@@ -391,7 +412,8 @@ class HTTPChannel(PhasedChannel):
         if not self.request_queue.requests:
             self.handle_close()
             return
-        self.has_left = self._peer_closed = self._input_ended = True
+        self.has_left = self._input_ended = True
+        self._note_peer_closed()
 
     def handle_write(self) -> None:
         """Send, and go on."""
@@ -847,7 +869,7 @@ class HTTPChannel(PhasedChannel):
         self.clients.lingering.pop(self, None)
         if self._resets or self._is_in_mid_response():
             tcp.reset_on_close(self.socket)
-        else:
+        elif not tcp.resets_on_close(self.socket):  # The application may have set that, too.
             # Closing alone ends nothing while a child of the application's has the socket.
             tcp.stop_sending(self.socket)
         self._move_to(_CLOSED, "closed")
@@ -857,12 +879,16 @@ class HTTPChannel(PhasedChannel):
             self.clients.watcher.channel_ended()
         if self._client_group:
             self.clients.uncount(self._client_group)
+        self.clients.perhaps_left.pop(self, None)
+        queue = self.request_queue
+        if queue.in_service and queue.awaits_worker():
+            getattr(self._dispatcher(), "withdraw_ended", _do_nothing)(self)
         self.connected = False
         try:
             self.outbound.close()
         except Exception:
             self.logger.exception("Unknown exception while trying to close outbuf")
-        self.drop_requests(self.request_queue.close())
+        self.drop_requests(queue.close())
         if self.request is not None:
             self.discard_request(self.request)
             self.request = None
@@ -1021,6 +1047,34 @@ class HTTPChannel(PhasedChannel):
             self._close_now()
         return self.state is _CLOSED
 
+    def give_up_queued(self) -> bool:
+        """Refuse the request that waits for a worker and close; say whether it still did."""
+        withdraw = getattr(self._dispatcher(), "withdraw", None)
+        if withdraw is None or not self.request_queue.awaits_worker() or not withdraw(self):
+            return False
+        error = ServiceUnavailable("The server has more to do than it can; please try again")
+        error.reject_reason = "evicted"
+        error.headers = (("Retry-After", "1"),)
+        self.refuse_queued(error)
+        self._flush()
+        self._close_now()
+        return True
+
+    def refuse_queued(self, error: ServiceUnavailable) -> None:
+        """Answer the request that waited with an error.
+
+        Nobody else serves the channel: it had its turn, and has left the queue.
+        """
+        request = self.request_queue.head()
+        if request is not None:
+            request.error = error
+            self._tell_refusal(request, error)
+        self._answers = True  # The loop never waits for room.
+        try:
+            self.service()
+        finally:
+            self._answers = False
+
     # -- loop: the end of the server (waitress.shutdown) -------------------------------
 
     @property
@@ -1106,6 +1160,13 @@ class HTTPChannel(PhasedChannel):
         self.outbound.append(parts, size, self.adj, not self._answers)
         if not last:
             self._report()
+
+    def gives_way(self, is_overloaded: bool) -> bool:
+        """Say whether the others are served first; see :mod:`waitress.workers`.
+
+        A client that has had an answer, and pipelines, would be the newest for ever.
+        """
+        return self._peer_closed or (is_overloaded and self._queued_again_at > self._phase_since)
 
     def check_client_disconnected(self) -> bool:
         """Say whether the client was seen to leave; ``waitress.client_disconnected``."""
@@ -1242,6 +1303,10 @@ class HTTPChannel(PhasedChannel):
 
 
 _write_soon = HTTPChannel.write_soon
+
+
+def _do_nothing(_: Any) -> None:
+    """Take the place of what a dispatcher of the user's does not have."""
 
 
 def _refused_version() -> Error:

@@ -21,6 +21,9 @@ __all__ = ["Client", "Clients", "Watcher"]
 CROWDED_PART = 0.9
 #: A connection is idle enough to make room when it has been so for this long, in seconds.
 IDLE_SECONDS = 1.0
+#: Where nobody could make room, the same are not looked through again for so long, in
+#: seconds, while there are others to choose from.
+SEARCH_REST_SECONDS = 0.05
 #: A reader counts as stalled after this long without progress, in seconds.
 STALLED_SECONDS = 5.0
 #: Connections that linger after an error at once; for one more, the oldest is closed.
@@ -51,6 +54,9 @@ class Client(Protocol):
     def close_if_idle(self) -> bool:
         """Close if one last read finds nothing; say whether it did."""
 
+    def give_up_queued(self) -> bool:
+        """Refuse the request that waits for a worker and close; say whether it still did."""
+
     def cut(self, reason: str) -> None:
         """Close at once, whatever is unsent."""
 
@@ -78,6 +84,11 @@ class Clients:
         self.channels: set[Any] = set()
         #: Those that wait for their client to see the end, the longest first.
         self.lingering: dict[Any, None] = {}
+        #: Those whose client sends no more, since before a worker came for its request: it
+        #: may have left. The first to be seen so is the first.
+        self.perhaps_left: dict[Any, None] = {}
+        #: When nobody else could make room, the last time.
+        self._searched_at = -inf
         #: Connections allowed at once; set by the server when it begins to listen.
         self.limit: float = inf
         #: The limit that follows from what the system allows, once it was asked for.
@@ -164,8 +175,18 @@ class Clients:
 
         First one that only waits for its client to have seen the end; then a head that has
         been coming for longer than ``head_age_limit`` seconds; then the longest idle
-        connection; the oldest of each.
+        connection; then a request that waits for a worker and whose client may have left;
+        the oldest of each.
         """
+        is_rested = now - self._searched_at >= SEARCH_REST_SECONDS
+        if (is_rested or not self.perhaps_left) and self._make_room_easily(now, head_age_limit):
+            return True
+        if is_rested:
+            self._searched_at = now
+        return self._give_up_queued()
+
+    def _make_room_easily(self, now: float, head_age_limit: float) -> bool:
+        """Close one connection that nobody has asked anything of, or nothing whole."""
         channel, since = self._oldest(lambda client: client.lingering_since())
         if now - since >= IDLE_SECONDS:
             self._count_eviction("lingering")
@@ -183,6 +204,16 @@ class Clients:
                 break
             if channel.close_if_idle():
                 self._count_eviction("idle")
+                return True
+        return False
+
+    def _give_up_queued(self) -> bool:
+        """Close one connection whose request waits, and whose client may have left."""
+        while self.perhaps_left:
+            channel = next(iter(self.perhaps_left))
+            del self.perhaps_left[channel]
+            if channel.give_up_queued():
+                self._count_eviction("queued")
                 return True
         return False
 

@@ -95,6 +95,7 @@ class Dump:
 
     def _queue(self) -> Iterator[str]:
         queue = list(getattr(self._dispatcher, "queue", ()))
+        queue += getattr(self._dispatcher, "given_way", ())
         yield f"task queue: {len(queue)} tasks"
         for task in islice(queue, MOST_TASKS):
             first = next(iter(getattr(task, "requests", ())), None)

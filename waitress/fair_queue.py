@@ -10,7 +10,7 @@ Row 1: imports peers.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from waitress.peers import client_group
@@ -21,7 +21,7 @@ __all__ = ["FairQueue"]
 class FairQueue(deque[Any]):
     """The task queue of a dispatcher that serves peers in turn.
 
-    ``append``, ``popleft``, ``remove`` and ``clear`` know of the turns. What is put in or
+    ``append``, ``popleft``, ``pop``, ``remove`` and ``clear`` know of the turns. What is put in or
     taken out by any other method is served too, or not, but in no particular order.
 
     Taking a task costs a search from the oldest to it, a comparison for each that arrived
@@ -49,9 +49,19 @@ class FairQueue(deque[Any]):
 
     def popleft(self) -> Any:
         """Take the oldest task of the peer whose turn it is."""
+        task = self._take(deque.popleft)
+        return super().popleft() if task is None else task
+
+    def pop(self) -> Any:  # type: ignore[override]
+        """Take the newest task of the peer whose turn it is."""
+        task = self._take(deque.pop)
+        return super().pop() if task is None else task
+
+    def _take(self, end: Callable[[deque[Any]], Any]) -> Any | None:
+        """Take a task from one end of the line whose turn it is; ``None`` for no line."""
         while self._lines:
             peer, line = next(iter(self._lines.items()))
-            task = line.popleft()
+            task = end(line)
             del self._lines[peer]
             if line:
                 self._lines[peer] = line  # Behind the others.
@@ -60,7 +70,7 @@ class FairQueue(deque[Any]):
             except ValueError:  # Somebody took it by another way.
                 continue
             return task
-        return super().popleft()
+        return None
 
     def remove(self, task: Any) -> None:
         """Take a task out; its peer's turn stays where it is.

@@ -26,7 +26,7 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from waitress.alerts import Alert
+from waitress.alerts import Alert, lasting
 from waitress.eventloop import EventLoop
 from waitress.outbound import OutboundBuffer
 from waitress.pollers import READ
@@ -57,7 +57,7 @@ class MemoryLimit:
             limit: the number of bytes above which reading stops.
         """
         self._event_loop = event_loop
-        self._limit = limit
+        self.limit = limit
         #: How many bytes are held, as of the last look at each connection.
         self.used = 0
         self.is_full = False
@@ -90,12 +90,12 @@ class MemoryLimit:
         else:
             self._receiving.pop(channel, None)
         if self.is_full:
-            if self.used <= self._limit * LOW_PART:
+            if self.used <= self.limit * LOW_PART:
                 self.is_full = False
                 self._resume(*self._paused)
             else:
                 self._resume(*itertools.islice(self._receiving, 1))
-        elif self.used > self._limit:
+        elif self.used > self.limit:
             self.is_full = True
             self.alert.note_threadsafe()
 
@@ -115,11 +115,11 @@ class MemoryLimit:
         logger.warning(
             "connections hold more than %d bytes in memory (max_buffered_bytes); "
             "nothing more is read from clients",
-            self._limit,
+            self.limit,
         )
 
     def _tell_cleared(self, seconds: float, _: int) -> None:
-        logger.warning("clients are read from again, after %.1f s", seconds)
+        logger.warning("clients are read from again, after %s", lasting(seconds))
 
 
 if TYPE_CHECKING:

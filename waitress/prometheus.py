@@ -117,7 +117,7 @@ METRICS: tuple[Metric, ...] = (
     _gauge(
         "queue_oldest_wait_seconds",
         "seconds",
-        "How long the first request of the queue has waited.",
+        "How long the first request of the queue has waited whose client has not left.",
         lambda stats: stats.oldest_queue_wait,
     ),
     _counter(
@@ -187,6 +187,18 @@ METRICS: tuple[Metric, ...] = (
         "bytes",
         "Bytes of responses that wait to be sent, in memory and in files.",
         lambda stats: stats.buffered_bytes,
+    ),
+    _gauge(
+        "memory_bytes",
+        "bytes",
+        "Bytes of requests and responses in memory; counted with max_buffered_bytes, else 0.",
+        lambda stats: stats.memory_bytes,
+    ),
+    _gauge(
+        "memory_limit_bytes",
+        "bytes",
+        "How many bytes of them there may be before nothing more is read; 0 for any number.",
+        lambda stats: stats.memory_limit,
     ),
     _gauge(
         "spooled_bytes",

@@ -12,7 +12,7 @@ the front. The deadline is one for all: that of the oldest entry.
 Who has neither setting does not have this module in memory, and his channels nothing of
 it: limits make subclasses of the channel's class.
 
-Row 3: imports alerts, eventloop, fair_queue, request_queue (its type) and utilities.
+Row 3: imports alerts, eventloop, fair_queue and utilities.
 """
 
 from __future__ import annotations
@@ -21,10 +21,9 @@ from collections.abc import Sequence
 from math import ceil, inf
 from typing import TYPE_CHECKING, Any
 
-from waitress.alerts import Alert
+from waitress.alerts import Alert, lasting
 from waitress.eventloop import EventLoop
 from waitress.fair_queue import FairQueue
-from waitress.request_queue import RequestQueue
 from waitress.utilities import ServiceUnavailable, logger, queue_logger
 
 __all__ = ["LimitedWait", "QueueLimits", "limit_queue"]
@@ -121,7 +120,7 @@ class QueueLimits:
         )
 
     def _tell_cleared(self, seconds: float, _: int) -> None:
-        queue_logger.warning("Requests are no longer refused with 503, after %.1f s", seconds)
+        queue_logger.warning("Requests are no longer refused with 503, after %s", lasting(seconds))
 
 
 if TYPE_CHECKING:
@@ -129,16 +128,13 @@ if TYPE_CHECKING:
     class _Channel:
         """What the mix-in finds in the channel class that it is mixed into."""
 
-        _answers: bool
-        request_queue: RequestQueue
-
         @property
         def will_close(self) -> bool: ...
         def service(self) -> None: ...
         def start_service(self) -> None: ...
         def del_channel(self, map: Any = None) -> None: ...
         def handle_error(self) -> None: ...
-        def _tell_refusal(self, request: Any, error: Any) -> None: ...
+        def refuse_queued(self, error: Any) -> None: ...
 
 else:
     _Channel = object
@@ -177,21 +173,6 @@ class LimitedWait(_Channel):
         """Leave the queue, too."""
         super().del_channel(map)
         self.queue_limits.forget(self)
-
-    def refuse_queued(self, error: ServiceUnavailable) -> None:
-        """Answer the request that waited with an error.
-
-        Nobody else serves the channel: it had its turn, and has left the queue.
-        """
-        request = self.request_queue.head()
-        if request is not None:
-            request.error = error
-            self._tell_refusal(request, error)
-        self._answers = True  # The loop never waits for room.
-        try:
-            self.service()
-        finally:
-            self._answers = False
 
 
 def limit_queue(listeners: Sequence[Any], adj: Any) -> None:

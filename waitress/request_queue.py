@@ -52,6 +52,11 @@ class RequestQueue:
     def __len__(self) -> int:
         return len(self.requests)
 
+    def awaits_worker(self) -> bool:
+        """Tell whether a worker was sent for the first one and has not come for it yet."""
+        with self.lock:
+            return self.in_service and self._taken is None
+
     def is_idle(self) -> bool:
         """Tell whether nothing is queued or served, and something still may be."""
         with self.lock:

@@ -24,7 +24,7 @@ import textwrap
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any, TextIO
 
 from waitress import create_server, serve
@@ -318,7 +318,7 @@ def _make_server(at_end: contextlib.ExitStack, config: Config, app: Any, **kw: A
         pid_file = PidFile(path)
         try:
             pid_file.write()
-        except OSError:
+        except BaseException:
             made.task_dispatcher.shutdown()
             made.close()
             raise
@@ -338,8 +338,13 @@ def _reopening_on_sighup(access_log: str | None) -> Iterator[None]:
         return
     # Here, not in the handler: an import takes a lock.
     from waitress.access_log import reopen_all
+    from waitress.sd_notify import reloading
 
-    before = signal.signal(signal.SIGHUP, lambda number, frame: reopen_all())
+    def reopen(_number: int, _frame: FrameType | None) -> None:
+        with reloading():
+            reopen_all()
+
+    before = signal.signal(signal.SIGHUP, reopen)
     try:
         yield
     finally:

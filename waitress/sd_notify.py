@@ -11,11 +11,13 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from math import inf
-from typing import Any
+from typing import Any, ClassVar
 
-__all__ = ["Notifier", "notifier_from", "notify"]
+__all__ = ["Notifier", "notifier_from", "notify", "reloading"]
 
 #: How many times the watchdog is told within its interval that all is well.
 WATCHDOG_PARTS = 2
@@ -57,6 +59,8 @@ class Notifier:
     deadline = inf
     deadline_bucket: int | None = None
     touched = False
+    #: Who has told that the server serves, and has not told its end.
+    serving: ClassVar[Notifier | None] = None
 
     def __init__(self, event_loop: Any, address: str, watchdog_seconds: float) -> None:
         """Take what the environment says.
@@ -78,6 +82,7 @@ class Notifier:
     def handle_ready(self) -> None:
         """Tell that the server serves."""
         notify(self.address, f"READY=1\nMAINPID={os.getpid()}\nSTATUS=serving")
+        Notifier.serving = self
         self._arm()
 
     def handle_deadline(self, now: float) -> None:
@@ -91,6 +96,7 @@ class Notifier:
 
     def phase_changed(self, phase: Any) -> None:
         """Tell of a phase of :class:`waitress.shutdown.Shutdown`."""
+        Notifier.serving = None
         notify(self.address, f"STOPPING=1\nSTATUS={phase.value}")
         if phase.name == "DONE":
             self.event_loop.deadlines.forget(self)
@@ -98,6 +104,26 @@ class Notifier:
     def _arm(self) -> None:
         due = self.event_loop.clock() + self.watchdog_seconds / WATCHDOG_PARTS
         self.event_loop.deadlines.arm(self, due)
+
+
+@contextmanager
+def reloading() -> Iterator[None]:
+    """Tell systemd that the server reloads, and then that it has: ``Type=notify-reload``.
+
+    For a signal's handler. Nothing is told before the server serves, or in its end: READY
+    would be untrue then.
+    """
+    notifier = Notifier.serving
+    if notifier is None:
+        yield
+        return
+    # As clock_gettime(CLOCK_MONOTONIC) tells it, by which systemd knows which reload it is.
+    now = time.monotonic_ns() // 1000
+    notify(notifier.address, f"RELOADING=1\nMONOTONIC_USEC={now}")
+    try:
+        yield
+    finally:
+        notify(notifier.address, "READY=1\nSTATUS=serving")
 
 
 def notifier_from(environ: Mapping[str, str], event_loop: Any) -> Notifier | None:

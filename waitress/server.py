@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from waitress import tcp, trigger, wasyncore
 from waitress.adjustments import Adjustments, _int_marker
-from waitress.alerts import Alert, watch_queue, watch_spool
+from waitress.alerts import Alert, lasting, watch_queue, watch_spool
 from waitress.audience import Audience, Watched
 from waitress.bind_names import Inherited, address_text, open_inherited, unix_address_text
 from waitress.channel import HTTPChannel
@@ -522,7 +522,7 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
             loop,
             self._tell_exhaustion,
             lambda seconds, _: self.logger.warning(
-                f"connections are accepted again, after {seconds:.1f} s"
+                f"connections are accepted again, after {lasting(seconds)}"
             ),
             interval=ACCEPT_ERROR_LOG_SECONDS,
             quiet=ACCEPT_QUIET_SECONDS,
@@ -660,7 +660,9 @@ class BaseWSGIServer(Watched, Embeddable, wasyncore.dispatcher):
             self._rests_until = -inf
         # While newcomers are held off, one look a second finds out whether somebody can
         # make room for them by now.
-        return self._rests_until <= self._event_loop.now
+        return self._rests_until <= self._event_loop.now or (
+            self.in_connection_overflow and bool(self.clients.perhaps_left)
+        )
 
     def writable(self) -> bool:
         """Never: a listener has nothing to write."""
@@ -996,11 +998,8 @@ if hasattr(socket, "AF_UNIX"):
                 self.bind(path)
                 return
             if _is_listened_to(path):
-                # A restart without a gap: on purpose, or else two servers by mistake.
-                self.logger.warning(
-                    f"unix socket {path} belonged to a server that still listens; "
-                    "it gets no new connections from now on"
-                )
+                # Two servers by mistake: the first would lose its clients, and not know it.
+                raise OSError(errno.EADDRINUSE, "another server listens on it")
             cleanup_unix_socket(path)
             self.bind(path)
             if os.path.exists(path):

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Protocol
 
-__all__ = ["Stoppable", "signals_stop", "sigterm_ends"]
+__all__ = ["Stoppable", "raise_again", "signals_held", "signals_stop", "sigterm_ends"]
 
 #: The signals that are taken where nobody else has: the handler that means so, and the
 #: seconds that are left then and in which connections are accepted still. None: as the
@@ -32,6 +32,50 @@ class Stoppable(Protocol):
         self, timeout: float | None = None, delay: float | None = None, reason: str = ""
     ) -> None:
         """Have it end within ``timeout`` seconds."""
+
+
+@contextmanager
+def signals_held() -> Iterator[list[int]]:
+    """Have SIGTERM and Ctrl-C wait while a server is made, where nobody has a handler for it.
+
+    They would leave an address bound, or the file of a unix socket. The number of one that
+    came is yielded, for the caller to raise when it can be taken; it is raised here when
+    the making fails. A second one is not held: the making may take long.
+    """
+    came: list[int] = []
+    held: dict[int, Any] = {}
+
+    def hold(number: int, frame: FrameType | None) -> None:
+        if came:
+            signal.signal(number, held[number])
+            signal.raise_signal(number)
+        else:
+            came.append(number)
+
+    if threading.current_thread() is threading.main_thread():
+        for name, default, *_ in _TAKEN:
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is default:
+                held[number] = default
+                signal.signal(number, hold)
+    try:
+        yield came
+    except BaseException:
+        _restore(held)
+        raise_again(came)
+        raise
+    _restore(held)
+
+
+def _restore(handlers: dict[int, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def raise_again(numbers: list[int]) -> None:
+    """Raise the signals that were held."""
+    for number in numbers:
+        signal.raise_signal(number)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ CONNECTION_STATES = {
 #: The same for the deadlines that a client can miss: all but the server's own.
 TIMEOUTS = {phase: state for phase, state in CONNECTION_STATES.items() if phase != "OURS"}
 #: Why connections were closed to make room.
-EVICTIONS = ("lingering", "head", "idle", "spool")
+EVICTIONS = ("lingering", "head", "idle", "queued", "spool")
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,10 @@ class ServerStats:
         workers_busy: those of them that have something to do.
         workers_waiting: those of the busy ones that wait for a client to read.
         queue_depth: requests that wait for a worker.
-        oldest_queue_wait: how long the first of them has waited.
+        oldest_queue_wait: how long the first of them has waited whose client has not left.
         buffered_bytes: what responses have yet to send, in memory and in files.
+        memory_bytes: what requests and responses hold in memory; 0 without a limit for it.
+        memory_limit: how much that may be before nothing more is read; 0 for no limit.
         spooled_bytes: what lies in temporary files, of requests and responses.
         spool_limit: how much may.
         rejects: what was refused, by reason.
@@ -74,6 +76,8 @@ class ServerStats:
     queue_depth: int
     oldest_queue_wait: float
     buffered_bytes: int
+    memory_bytes: int
+    memory_limit: int
     spooled_bytes: int
     spool_limit: int
     rejects: dict[str, int]
@@ -130,6 +134,8 @@ class Monitor:
         clients = listener.clients
         spool = listener.spool
         dispatcher = listener.task_dispatcher
+        # Part of the channel class, where there is one.
+        memory = getattr(getattr(listener, "channel_class", None), "memory_limit", None)
         connections, waiting, buffered = _look_at(clients.snapshot())
         return ServerStats(
             started_at=self._started_at,
@@ -141,9 +147,11 @@ class Monitor:
             workers=len(getattr(dispatcher, "threads", ())) - getattr(dispatcher, "stop_count", 0),
             workers_busy=getattr(dispatcher, "active_count", 0),
             workers_waiting=waiting,
-            queue_depth=len(getattr(dispatcher, "queue", ())),
+            queue_depth=sum(len(getattr(dispatcher, name, ())) for name in ("queue", "given_way")),
             oldest_queue_wait=self.queue_wait(),
             buffered_bytes=buffered,
+            memory_bytes=0 if memory is None else memory.used,
+            memory_limit=0 if memory is None else memory.limit,
             spooled_bytes=spool.used,
             spool_limit=spool.limit,
             rejects=listener.rejects.counts.snapshot(),

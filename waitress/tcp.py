@@ -31,6 +31,7 @@ __all__ = [
     "hold_newcomers_off",
     "limit_unsent",
     "reset_on_close",
+    "resets_on_close",
     "share_port",
     "stop_sending",
     "unacknowledged_bytes",
@@ -54,8 +55,9 @@ _DROP_SYN = b"".join(
 )
 
 
-#: The two members of ``struct linger``: on, and for how long; Windows has short ones.
-_LINGER_FOR_NO_TIME = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+#: ``struct linger``: whether it is on, and for how long; Windows has short ones.
+_LINGER = struct.Struct("hh" if os.name == "nt" else "ii")
+_LINGER_FOR_NO_TIME = _LINGER.pack(1, 0)
 
 #: How many unsent bytes the kernel may hold of a connection that has proved slow. What
 #: it holds it cannot give back, and the server cannot tell a reader that progresses from
@@ -145,3 +147,13 @@ def reset_on_close(sock: Any) -> None:
     """Make the next ``close()`` of the socket a reset, which no peer takes for an end."""
     with contextlib.suppress(OSError, AttributeError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_FOR_NO_TIME)
+
+
+def resets_on_close(sock: Any) -> bool:
+    """Say whether the next ``close()`` of the socket is a reset; false when unknown."""
+    try:
+        option = sock.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER.size)
+        lingers, seconds = _LINGER.unpack(option)
+    except (OSError, AttributeError, TypeError, struct.error):
+        return False
+    return bool(lingers) and not seconds

@@ -13,6 +13,13 @@ One worker at a time is on its way from sleep to the queue; when it gets there a
 more than it takes, it wakes the next. Where tasks are short, the first one serves them all
 before the next has even begun to run, and the others sleep on.
 
+Tasks are served in the order of their arrival, until somebody tells that one of them may
+*give way* (:meth:`ThreadedTaskDispatcher.note_giving_way`): as a rule, because its client
+may have left. Then each is asked as it is taken, and those that do so are served when no
+other waits. Where clients leave because they have waited for long, the newest goes first
+until all have been served: it has the longest before it that its client will wait, and
+whoever is served in the order of arrival then is served when it is about to leave.
+
 Row 4: imports utilities.
 """
 
@@ -40,12 +47,16 @@ class Task(Protocol):
     def cancel(self) -> None:
         """Drop the work: the dispatcher shuts down."""
 
+    # A task may have ``gives_way(is_overloaded)``, too: whether it is to be served when no
+    # other waits. It is called under the dispatcher's lock.
+
 
 class ThreadedTaskDispatcher:
     """A fixed pool of threads that serve tasks in the order of their arrival.
 
-    Threads: any. ``threads``, ``queue``, ``stop_count``, ``active_count`` and the idle
-    tokens stand under ``lock``; tasks run, and log records are made, without it.
+    Threads: any. ``threads``, ``queue``, ``stop_count``, ``active_count``, the idle tokens
+    and what is about giving way stand under ``lock``; tasks run, and log records are made,
+    without it.
     """
 
     #: Threads that were asked to stop and have not gone yet.
@@ -75,6 +86,10 @@ class ThreadedTaskDispatcher:
         #: The identities of those that run, by their number.
         self.thread_idents: dict[int, int] = {}
         self.queue: deque[Task] = deque()
+        #: Those taken from the queue that gave way; they still wait.
+        self.given_way: deque[Task] = deque()
+        #: Whether tasks are asked, and whether the newest is first; see the module.
+        self._asks = self._newest_first = False
         self._idle: list[threading.Lock] = []
         #: Whether a worker was woken that has not come to the queue yet.
         self._is_waking = False
@@ -130,15 +145,48 @@ class ThreadedTaskDispatcher:
                 if self.stop_count > 0:
                     self._leave_locked(thread_no)
                     return None
-                if self.queue:
-                    task = self.queue.popleft()
-                    if self.queue and self._idle and not self._is_waking:
+                if self.queue or self.given_way:
+                    task = self._choose_locked() if self._asks else self.queue.popleft()
+                    if (self.queue or self.given_way) and self._idle and not self._is_waking:
                         self._wake_one_locked()
                     return task
                 self.active_count -= 1
                 self._idle.append(token)
             token.acquire()  # Released by whoever took it off the list.
             has_waited = True
+
+    def _choose_locked(self) -> Task:
+        """Take the task that is to be served next, where some may give way."""
+        queue, given_way, newest_first = self.queue, self.given_way, self._newest_first
+        take = queue.pop if newest_first else queue.popleft
+        chosen = None
+        while queue and chosen is None:
+            task = take()
+            if getattr(task, "gives_way", _never)(newest_first):
+                given_way.append(task)
+            else:
+                chosen = task
+        # What is never come to from the other end: whoever asks how long the first of the
+        # queue has waited asks for one whose client is there.
+        while queue and getattr(queue[0], "gives_way", _never)(newest_first):
+            given_way.append(queue[0])
+            queue.remove(queue[0])
+        if chosen is None:
+            chosen = given_way.popleft()
+        if not queue:  # All have been asked, and nobody waits in vain.
+            self._newest_first = False
+            self._asks = bool(given_way)
+        return chosen
+
+    def note_giving_way(self, is_overloaded: bool) -> None:
+        """Take notice that one of the queued tasks may give way.
+
+        Args:
+            is_overloaded: it has waited for so long that its client left.
+        """
+        with self.lock:
+            self._asks = True
+            self._newest_first = self._newest_first or is_overloaded
 
     def _wake_one_locked(self) -> None:
         # The last to fall idle is the first to work: its memory is still warm.
@@ -152,7 +200,7 @@ class ThreadedTaskDispatcher:
         self.threads.discard(thread_no)
         self.thread_idents.pop(thread_no, None)
         self.thread_exit_cv.notify_all()
-        if self.queue and self._idle:
+        if (self.queue or self.given_way) and self._idle:
             # It was woken for a task, perhaps, and stops instead.
             self._wake_one_locked()
 
@@ -244,16 +292,20 @@ class ThreadedTaskDispatcher:
 
     def _waiting_locked(self) -> int:
         idle = len(self.threads) - self.stop_count - self.active_count
-        return max(len(self.queue) - idle, 0)
+        return max(len(self.queue) + len(self.given_way) - idle, 0)
 
     def withdraw(self, task: Task) -> bool:
         """Take a task back that no thread has begun; say whether it was still there."""
         with self.lock:
-            try:
-                self.queue.remove(task)
-            except ValueError:
-                return False
-            return True
+            return _remove(task, self.queue) or _remove(task, self.given_way)
+
+    def withdraw_ended(self, task: Task) -> None:
+        """Take a task back that has nothing to do any more, if it might stay for long.
+
+        One that is taken in its turn costs less than the search for it.
+        """
+        if self._asks:
+            self.withdraw(task)
 
     def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
         """End all threads.
@@ -274,9 +326,10 @@ class ThreadedTaskDispatcher:
                     break
                 self.thread_exit_cv.wait(min(remaining, threading.TIMEOUT_MAX))
             running = len(self.threads)
-            pending = list(self.queue) if cancel_pending else []
+            pending = [*self.queue, *self.given_way] if cancel_pending else []
             if cancel_pending:
                 self.queue.clear()
+                self.given_way.clear()
         if running:
             self.logger.warning("%d thread(s) still running", running)
         if not cancel_pending:
@@ -290,3 +343,16 @@ class ThreadedTaskDispatcher:
 
 def _do_nothing() -> None:
     """Take the place of what a task does not have."""
+
+
+def _never(_: bool) -> bool:
+    """Take the place of ``gives_way``, too."""
+    return False
+
+
+def _remove(task: Task, tasks: deque[Task]) -> bool:
+    try:
+        tasks.remove(task)
+    except ValueError:
+        return False
+    return True

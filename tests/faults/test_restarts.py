@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import errno
 import signal
 import socket
 from pathlib import Path
@@ -62,24 +62,25 @@ def test_port_of_a_killed_server_is_free_at_once(no_leaks: None) -> None:
 
 
 @needs_unix
-def test_unix_socket_of_a_live_server_is_taken_over_and_that_is_told(
+def test_unix_socket_of_a_live_server_is_refused_and_goes_on_to_be_his(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A restart without a gap does it on purpose; whoever does not is told."""
+    """Whoever starts a second one by mistake takes nothing from the first."""
     path = tmp_path / "s"
     with nothing_left_behind():
-        old = create_server(hello, unix_socket=str(path))
-        assert caplog.messages == []
-        new = create_server(hello, unix_socket=str(path))
-        for server in (new, old):
-            server.task_dispatcher.shutdown()
-            server.close()
-    (record,) = caplog.records
-    assert record.levelno == logging.WARNING
-    assert record.getMessage() == (
-        f"unix socket {path} belonged to a server that still listens; "
-        "it gets no new connections from now on"
+        first = create_server(hello, unix_socket=str(path))
+        made = path.stat()
+        with pytest.raises(OSError, match="another server listens on it") as refused:
+            create_server(hello, unix_socket=str(path))
+        assert path.stat().st_ino == made.st_ino
+        first.task_dispatcher.shutdown()
+        first.close()
+    assert refused.value.errno == errno.EADDRINUSE
+    assert refused.value.strerror == (
+        f"cannot listen on unix socket {path}: another server listens on it"
     )
+    assert caplog.messages == []
+    assert not path.exists()
 
 
 @needs_unix
@@ -99,9 +100,7 @@ def test_stale_unix_socket_is_replaced_silently(
 
 
 @needs_unix
-def test_live_unix_socket_with_a_full_backlog_does_not_hold_up_the_next_server(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_live_unix_socket_with_a_full_backlog_is_refused_without_waiting(tmp_path: Path) -> None:
     """Nobody accepts: it is asked without waiting, and is alive all the same."""
     path = tmp_path / "s"
     clients = []
@@ -117,9 +116,7 @@ def test_live_unix_socket_with_a_full_backlog_does_not_hold_up_the_next_server(
                     client.connect(str(path))
                 except BlockingIOError:
                     break
-            server = create_server(hello, unix_socket=str(path))
-            server.task_dispatcher.shutdown()
-            server.close()
+            with pytest.raises(OSError, match="another server listens on it"):
+                create_server(hello, unix_socket=str(path))
         for client in clients:
             client.close()
-    assert len(caplog.records) == 1

@@ -85,9 +85,10 @@ def test_file_is_removed_with_the_server(path: Path) -> None:
 
 
 def test_file_of_another_server_is_not_removed(path: Path) -> None:
-    """It took our place, as the one that is started before the old one ends does."""
+    """It took our place after somebody had removed ours, to start it before the old one ends."""
     with nothing_left_behind():
         old = create_server(hello, unix_socket=str(path))
+        path.unlink()
         new = create_server(hello, unix_socket=str(path))
         for server in (old, new):
             assert path.exists()
