@@ -102,7 +102,11 @@ class Command:
     def end(self) -> None:
         """End the process if it has not ended yet, and look at what it printed."""
         if self.process.poll() is None:
-            self.interrupt()
+            try:
+                self.interrupt()
+            finally:
+                # Else one that hangs would keep the reader, and the whole run, for ever.
+                self.process.kill()
         assert self.process.stdout
         self._reader.join(PATIENCE)
         self.process.stdout.close()
