@@ -61,7 +61,7 @@ LANES = (
 )
 
 BOXES = {
-    "server": Box(110, 120, "server", "accepts"),
+    "listener": Box(110, 120, "listener", "accepts"),
     "client": Box(110, 300, "client", "socket"),
     "channel": Box(330, 300, "channel", "one connection"),
     "parser": Box(330, 120, "parser, receiver", "bytes to requests"),
@@ -99,8 +99,8 @@ ARROWS = (
     Arrow("response", "b", "ready", "r", "bytes are there"),
     Arrow("ready", "l", "loop", "r", "wake"),
     Arrow("loop", "t", "channel", "b", "ready or due"),
-    Arrow("client", "t", "server", "b", "connect"),
-    Arrow("server", "r", "channel", "t", "", -20),
+    Arrow("client", "t", "listener", "b", "connect"),
+    Arrow("listener", "r", "channel", "t", "", -20),
     Arrow("shutdown", "r", "loop", "l", ""),
     Arrow("channel", "r", "observer", "t", "", 18, dotted=True),
     Arrow("service", "l", "observer", "t", "", 18, dotted=True),
@@ -115,7 +115,7 @@ ARROWS = (
 # Where an arrow turns.
 CORNERS = {
     ("response", "ready"): [(755, 480)],
-    ("server", "channel"): [(215, 100), (215, 235), (310, 235)],
+    ("listener", "channel"): [(215, 100), (215, 235), (310, 235)],
     ("channel", "observer"): [(432, 318), (432, 552), (558, 552)],
     ("service", "observer"): [(648, 228), (648, 552), (558, 552)],
     ("recorder", "metrics"): [(755, 740)],

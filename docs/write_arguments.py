@@ -1,6 +1,6 @@
 """Write the list of settings in arguments.rst from the table that declares them.
 
-Run `python docs/write_arguments.py` after a change of waitress.adjustments.SETTINGS. A
+Run `python docs/write_arguments.py` after a change of waitress.settings.SETTINGS. A
 test fails while the page and the table differ.
 """
 
@@ -11,7 +11,8 @@ import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-from waitress.adjustments import SETTINGS, Section, Setting
+from waitress.settings import SETTINGS
+from waitress.settings_schema import Section, Setting
 
 PAGE = Path(__file__).parent / "arguments.rst"
 BEGIN = ".. The list below is written by write_arguments.py; do not edit it here.\n"

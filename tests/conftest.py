@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -11,10 +12,11 @@ from typing import Any
 import pytest
 
 # Their assertions count under "python -O" too, as those of the tests do.
-pytest.register_assert_rewrite("tests.compat.live", "tests.fakes", "tests.feeding")
+pytest.register_assert_rewrite("tests.compat.live", "tests.fakes", "tests.feeding", "tests.looping")
 
 from tests.compat.live import Running, nothing_left_behind  # noqa: E402
 from tests.fakes import Simulation, simulation  # noqa: E402
+from tests.looping import tcp_pair  # noqa: E402
 from waitress import create_server  # noqa: E402
 
 
@@ -39,6 +41,27 @@ def no_leaks() -> Iterator[None]:
     """Fail the test if a thread or a descriptor outlives it."""
     with nothing_left_behind():
         yield
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Give the two ends of a TCP connection."""
+    ends = tcp_pair()
+    yield ends
+    for each in ends:
+        each.close()
+
+
+@pytest.fixture
+def ours(pair: tuple[socket.socket, socket.socket]) -> socket.socket:
+    """Give one end of it."""
+    return pair[0]
+
+
+@pytest.fixture
+def theirs(pair: tuple[socket.socket, socket.socket]) -> socket.socket:
+    """Give its other end."""
+    return pair[1]
 
 
 @pytest.fixture

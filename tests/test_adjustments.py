@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import getopt
 import math
 import os
 import socket
@@ -14,26 +13,9 @@ import pytest
 
 from waitress import adjustments
 from waitress.adjustments import (
-    KNOWN_PROXY_HEADERS,
     SETTINGS,
     Adjustments,
-    AppResolutionError,
-    Check,
-    Section,
     Setting,
-    as_socket_list,
-    as_trusted_proxy,
-    asbool,
-    aslist,
-    aslist_cronly,
-    asoctal,
-    asseconds,
-    asset,
-    int_ifgiven,
-    resolve_wsgi_app,
-    slash_fixed_str,
-    str_iftruthy,
-    truthy,
 )
 from waitress.compat import HAS_IPV6
 
@@ -63,120 +45,7 @@ def resolver(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     return asked
 
 
-class TestConverters:
-    @pytest.mark.parametrize(
-        ("value", "expected"),
-        [
-            (None, False),
-            (True, True),
-            (False, False),
-            (1, True),
-            ("1", True),
-            (" Y ", True),
-            ("ON", True),
-            ("t", True),
-            (2, False),
-            (1.0, False),
-            ("", False),
-            ("off", False),
-        ],
-    )
-    def test_asbool_knows_the_texts_that_are_true(self, value: Any, expected: bool) -> None:
-        assert asbool(value) is expected
-
-    def test_truthy_lists_them(self) -> None:
-        assert truthy == {"t", "true", "y", "yes", "on", "1"}
-
-    @pytest.mark.parametrize(("text", "expected"), [("600", 0o600), ("0o777", 0o777)])
-    def test_asoctal_reads_digits(self, text: str, expected: int) -> None:
-        assert asoctal(text) == expected
-
-    def test_asoctal_refuses_a_number(self) -> None:
-        with pytest.raises(TypeError):
-            asoctal(600)  # type: ignore[arg-type]
-
-    @pytest.mark.parametrize(
-        ("value", "expected", "kind"),
-        [
-            ("5", 5, int),
-            ("0.5", 0.5, float),
-            (5, 5, int),
-            (5.0, 5, int),
-            (0.25, 0.25, float),
-            (float("inf"), math.inf, float),
-        ],
-    )
-    def test_asseconds_keeps_fractions(self, value: Any, expected: float, kind: type) -> None:
-        assert asseconds(value) == expected
-        assert type(asseconds(value)) is kind
-
-    def test_asseconds_refuses_text_that_is_no_number(self) -> None:
-        with pytest.raises(ValueError, match=r"invalid literal for int\(\)"):
-            asseconds("soon")
-        with pytest.raises(TypeError):
-            asseconds(None)
-
-    @pytest.mark.parametrize(("value", "expected"), [(None, None), (" ", None), ("0", 0), (7, 7)])
-    def test_int_ifgiven_takes_nothing_for_none(self, value: Any, expected: int | None) -> None:
-        assert int_ifgiven(value) == expected
-
-    def test_aslist_cronly_splits_lines(self) -> None:
-        assert aslist_cronly(" a b \n\n c\n") == ["a b", "c"]
-        assert aslist_cronly(("a b", "c")) == ["a b", "c"]
-
-    def test_aslist_splits_words(self) -> None:
-        assert aslist(" a b \n\n c\n") == ["a", "b", "c"]
-        assert aslist(["a b", "c"]) == ["a", "b", "c"]
-
-    def test_asset_drops_repetitions(self) -> None:
-        assert asset("a b a") == {"a", "b"}
-
-    @pytest.mark.parametrize(
-        ("text", "expected"),
-        [("", ""), ("  ", ""), ("a/", "/a"), ("///foo/", "/foo"), ("/", "/"), ("/a/b", "/a/b")],
-    )
-    def test_slash_fixed_str_has_one_slash_in_front(self, text: str, expected: str) -> None:
-        assert slash_fixed_str(text) == expected
-
-    def test_str_iftruthy_takes_nothing_for_none(self) -> None:
-        assert str_iftruthy("") is None
-        assert str_iftruthy(None) is None
-        assert str_iftruthy(5) == "5"
-
-    def test_as_socket_list_drops_what_is_no_socket(self) -> None:
-        with socket.socket() as first, socket.socket() as second:
-            assert as_socket_list([first, "x", second, None]) == [first, second]
-
-    @pytest.mark.parametrize(
-        ("value", "expected"),
-        [
-            (None, None),
-            ("", None),
-            (" ", None),
-            ([], None),
-            ("*", "*"),
-            ("localhost", "localhost"),
-            ("192.0.2.1", "192.0.2.1"),
-            ("proxy.example", "proxy.example"),
-            ("10.0.0.0/8,::1\n192.0.2.1", "10.0.0.0/8 ::1 192.0.2.1"),
-            (["10.0.0.0/8", "::1"], "10.0.0.0/8 ::1"),
-        ],
-    )
-    def test_as_trusted_proxy_is_one_text(self, value: Any, expected: str | None) -> None:
-        assert as_trusted_proxy(value) == expected
-
-
-class TestTable:
-    def test_names_every_known_proxy_header(self) -> None:
-        assert sorted(KNOWN_PROXY_HEADERS) == [
-            "forwarded",
-            "x-forwarded-by",
-            "x-forwarded-for",
-            "x-forwarded-host",
-            "x-forwarded-port",
-            "x-forwarded-proto",
-        ]
-
+class TestParameters:
     def test_is_declared_once_for_attributes_and_parameters(self) -> None:
         names = [setting.name for setting in SETTINGS]
         assert len(names) == len(set(names))
@@ -231,50 +100,6 @@ class TestTable:
             "health_prefix",
             "on_event",
         ]
-
-    @pytest.mark.parametrize("declared", SETTINGS, ids=lambda declared: declared.name)
-    def test_tells_all_about_a_setting(self, declared: Setting) -> None:
-        assert declared.help.endswith(".")
-        assert "\n" not in declared.help
-        assert declared.check.text
-        assert declared.default_text
-        assert bool(declared.metavar) is not declared.is_flag
-        unset = declared.default is None or isinstance(declared.default, list)
-        assert unset or declared.check.accepts(declared.default)
-
-    @pytest.mark.parametrize(
-        ("name", "option", "default"),
-        [
-            ("host", "--host=ADDR", "0.0.0.0"),
-            ("port", "--port=PORT", "8080"),
-            ("listen", "--listen=HOST:PORT", "0.0.0.0:8080"),
-            ("ipv4", "--[no-]ipv4", "on"),
-            ("expose_tracebacks", "--[no-]expose-tracebacks", "off"),
-            ("unix_socket", "--unix-socket=PATH", "none"),
-            ("unix_socket_perms", "--unix-socket-perms=PERMS", "600"),
-            ("send_bytes", "--send-bytes=BYTES", "1 byte"),
-            ("recv_bytes", "--recv-bytes=BYTES", "8192 bytes"),
-            ("asyncore_loop_timeout", "--asyncore-loop-timeout=SECONDS", "1 second"),
-            ("channel_request_lookahead", "--channel-request-lookahead=INT", "0 requests"),
-            ("trusted_proxy_headers", "--trusted-proxy-headers=LIST", "none"),
-            ("trusted_proxy_count", "--trusted-proxy-count=INT", "1 proxy"),
-            ("proxy_protocol", "--[no-]proxy-protocol", "off"),
-            (
-                "connection_limit_per_ip",
-                "--connection-limit-per-ip=INT",
-                "0 (no limit)",
-            ),
-        ],
-    )
-    def test_renders_option_and_default(self, name: str, option: str, default: str) -> None:
-        assert setting(name).option == option
-        assert setting(name).default_text == default
-
-    def test_a_declaration_needs_no_more_than_a_help(self) -> None:
-        made = Setting("x", str, "", "X", "Help.")
-        assert (made.unit, made.section, made.default_note) == ("", Section.STANDARD, "")
-        assert made.check == Check("any text", made.check.accepts)
-        assert made.check.accepts("anything")
 
 
 class TestDefaults:
@@ -914,123 +739,6 @@ class TestSockets:
         monkeypatch.delattr(socket, "AF_UNIX", raising=False)
         with socket.socket() as sock:
             Adjustments.check_sockets([sock])
-
-
-def make_app() -> str:
-    return "made"
-
-
-class TestCommandLine:
-    APP = f"{__name__}:make_app"
-
-    def parse(self, *argv: str) -> dict[str, Any]:
-        return Adjustments.parse_args([*argv, self.APP])
-
-    def test_help_looks_for_no_application(self) -> None:
-        assert Adjustments.parse_args(["--help"]) == {"help": True, "app": None}
-        assert Adjustments.parse_args(["--help", "nosuch:app"]) == {"help": True, "app": None}
-
-    def test_an_application_is_enough(self) -> None:
-        assert self.parse() == {"help": False, "app": make_app}
-
-    def test_values_stay_text(self) -> None:
-        assert self.parse("--port=80", "--url-scheme", "https", "--port=81") == {
-            "help": False,
-            "app": make_app,
-            "port": "81",
-            "url_scheme": "https",
-        }
-
-    def test_listen_may_be_repeated(self) -> None:
-        assert self.parse("--listen=test:80")["listen"] == " test:80"
-        assert self.parse("--listen=a:80", "--listen=b:8080")["listen"] == " a:80 b:8080"
-
-    def test_unique_prefixes_do(self) -> None:
-        assert self.parse("--por=1")["port"] == "1"
-
-    @pytest.mark.parametrize("name", [s.name for s in SETTINGS if s.is_flag])
-    def test_a_flag_has_two_forms(self, name: str) -> None:
-        option = name.replace("_", "-")
-        assert self.parse(f"--{option}")[name] == "true"
-        assert self.parse(f"--no-{option}")[name] == "false"
-
-    @pytest.mark.parametrize("name", [s.name for s in SETTINGS if not s.is_flag])
-    def test_every_other_setting_takes_a_value(self, name: str) -> None:
-        assert self.parse(f"--{name.replace('_', '-')}=x")[name].strip() == "x"
-
-    @pytest.mark.parametrize(
-        ("argument", "text"),
-        [
-            ("--bad-opt", "option --bad-opt not recognized"),
-            ("--url_scheme=http", "option --url_scheme not recognized"),
-            ("--ipv6=1", "option --ipv6 must not have an argument"),
-            ("--trusted", "option --trusted not a unique prefix"),
-        ],
-    )
-    def test_bad_options_are_refused(self, argument: str, text: str) -> None:
-        with pytest.raises(getopt.GetoptError) as caught:
-            self.parse(argument)
-        assert str(caught.value) == text
-
-    def test_a_missing_value_is_refused(self) -> None:
-        with pytest.raises(getopt.GetoptError, match="option --port requires argument"):
-            Adjustments.parse_args(["--port"])
-
-    @pytest.mark.parametrize("argv", [(f"--app={APP}",), (APP,), ("--", APP)])
-    def test_the_application_is_an_option_or_an_argument(self, argv: tuple[str, ...]) -> None:
-        assert Adjustments.parse_args(argv)["app"] is make_app
-
-    def test_call_makes_the_application(self) -> None:
-        assert self.parse("--call") == {"help": False, "app": "made"}
-
-    def test_no_application_is_refused(self) -> None:
-        with pytest.raises(AppResolutionError, match=r"^Specify an application$"):
-            Adjustments.parse_args([])
-
-    @pytest.mark.parametrize("argv", [(APP, APP), (f"--app={APP}", APP)])
-    def test_two_applications_are_refused(self, argv: tuple[str, ...]) -> None:
-        with pytest.raises(AppResolutionError, match=r"^Provide only one WSGI app$"):
-            Adjustments.parse_args(argv)
-
-
-class TestApplicationNames:
-    @pytest.mark.parametrize(
-        ("name", "expected"),
-        [
-            ("os.path:join", os.path.join),
-            ("pathlib:Path.exists", Path.exists),
-            ("os.path.join", os.path.join),
-            ("os", os),
-        ],
-    )
-    def test_have_several_forms(self, name: str, expected: Any) -> None:
-        assert resolve_wsgi_app(name) is expected
-
-    @pytest.mark.parametrize(
-        ("name", "reason"),
-        [
-            ("nosuchmodule:app", "No module named 'nosuchmodule'"),
-            ("os.path:nosuch", "has no attribute 'nosuch'"),
-            ("a b", "invalid format: 'a b'"),
-        ],
-    )
-    def test_that_lead_nowhere_are_told(self, name: str, reason: str) -> None:
-        with pytest.raises(AppResolutionError) as caught:
-            resolve_wsgi_app(name)
-        text = str(caught.value)
-        assert text.startswith(f"Cannot import WSGI application '{name}': ")
-        assert reason in text
-
-    def test_call_calls_what_was_found(self) -> None:
-        assert resolve_wsgi_app(f"{__name__}:make_app", call=True) == "made"
-
-    def test_what_a_module_raises_is_not_hidden(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        (tmp_path / "module_that_raises.py").write_text("raise RuntimeError('boom')\n")
-        monkeypatch.syspath_prepend(tmp_path)
-        with pytest.raises(RuntimeError, match="boom"):
-            resolve_wsgi_app("module_that_raises:app")
 
 
 def test_no_warning_is_given_without_a_reason() -> None:

@@ -16,6 +16,7 @@ from tests.fakes import get
 from tests.looping import InThread
 from waitress import create_server, embedding, wasyncore
 from waitress.embedding import Embeddable
+from waitress.running import Running
 from waitress.shutdown import Phase
 
 
@@ -210,3 +211,8 @@ def test_whoever_waits_after_the_end_is_told_so(no_leaks: None) -> None:
 def test_servers_of_other_makes_say_how_they_are_closed() -> None:
     with pytest.raises(NotImplementedError):
         Embeddable()._end_at_once()
+
+
+def test_servers_of_other_makes_say_what_their_loop_runs_on() -> None:
+    with pytest.raises(NotImplementedError):
+        Running()._socket_map  # noqa: B018 - reading it is the test

@@ -74,6 +74,13 @@ def test_every_module_has_one_row() -> None:
     assert sorted(names) == modules()
 
 
+def test_the_table_of_what_they_do_names_every_module_once() -> None:
+    text = (ROOT / "docs" / "design.rst").read_text(encoding="utf-8")
+    table = text.split("Which module does what\n")[1].split("Rows of modules\n")[0]
+    cells = re.findall(r"^     - (.+)$", table, re.M)
+    assert sorted(name for cell in cells for name in re.findall(r"``(\w+)``", cell)) == modules()
+
+
 @pytest.mark.parametrize("module", modules())
 def test_imports_point_downwards(module: str) -> None:
     row = ROW_OF[module]

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.looping import InThread, load_elsewhere, tcp_pair
+from tests.looping import InThread, load_elsewhere
 from waitress import pollers
 from waitress.pollers import (
     HANGUP,
@@ -102,24 +102,6 @@ def poller(request):
     made = KINDS[request.param]()
     yield made
     made.close()
-
-
-@pytest.fixture
-def pair():
-    ends = tcp_pair()
-    yield ends
-    for each in ends:
-        each.close()
-
-
-@pytest.fixture
-def ours(pair):
-    return pair[0]
-
-
-@pytest.fixture
-def theirs(pair):
-    return pair[1]
 
 
 def ready(poller, sock, timeout=0):

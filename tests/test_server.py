@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import importlib.util
 import os
 import select
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,18 +18,19 @@ import pytest
 from tests.compat.live import Running, nothing_left_behind
 from tests.fakes import FakeClock, FakeNetwork, Simulation, SteppedDispatcher, get
 from tests.functional.applications import hello
+from tests.looping import load_elsewhere
 from waitress import create_server, wasyncore
+from waitress import listener as listener_module
 from waitress import server as server_module
 from waitress.adjustments import Adjustments
 from waitress.channel import HTTPChannel
+from waitress.descriptors import open_descriptors
 from waitress.eventloop import EventLoop, SocketMap
 from waitress.server import (
     BaseWSGIServer,
     MultiSocketServer,
     TcpWSGIServer,
     WSGIServer,
-    _derived_connection_limit,
-    _open_descriptors,
 )
 from waitress.spool import LARGEST_DEFAULT_LIMIT
 from waitress.task import ThreadedTaskDispatcher
@@ -256,7 +255,7 @@ def test_socket_of_no_family_that_we_have_is_an_error(monkeypatch: pytest.Monkey
     def refuse(*args: Any) -> Any:
         raise OSError(errno.EAFNOSUPPORT, "no such family")
 
-    monkeypatch.setattr(server_module, "_Listener", refuse)
+    monkeypatch.setattr(listener_module, "ListeningSocket", refuse)
     with nothing_left_behind(), pytest.raises(OSError, match="no such family"):
         create_server(hello, **LOCAL)
 
@@ -462,7 +461,7 @@ def test_limit_that_nobody_set_is_told_when_descriptors_are_few(
 ) -> None:
     resource = pytest.importorskip("resource")
     caplog.set_level("INFO")
-    used = _open_descriptors()
+    used = open_descriptors()
     monkeypatch.setattr(resource, "getrlimit", lambda which: (used + 100, 4096))
     sim = simulate(hello)
     sim.connect()
@@ -482,40 +481,6 @@ def test_limit_that_nobody_set_is_a_thousand_where_descriptors_are_many(
     sim.connect()
     assert sim.server.clients.limit == 1000
     assert caplog.messages == ["connection limit is 1000"]
-
-
-@pytest.mark.parametrize("soft", [None, "infinite", 1])
-def test_limit_follows_from_what_the_system_has(
-    soft: int | str | None, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    resource = getattr(server_module, "resource")  # noqa: B009 - not exported
-    if soft is None:
-        monkeypatch.setattr(server_module, "resource", None)
-        assert _derived_connection_limit(1000) == 1000
-        return
-    if resource is None:
-        pytest.skip("the system has no such limits")
-    infinite = resource.RLIM_INFINITY
-    value = infinite if soft == "infinite" else soft
-    monkeypatch.setattr(resource, "getrlimit", lambda which: (value, infinite))
-    assert _derived_connection_limit(1000) == (1000 if soft == "infinite" else 1)
-
-
-def test_limit_follows_from_what_the_poller_can_watch(monkeypatch: pytest.MonkeyPatch) -> None:
-    only_select = SimpleNamespace(select=select.select)
-    monkeypatch.setattr(server_module, "select", only_select)
-    monkeypatch.setattr(server_module, "resource", None)
-    assert _derived_connection_limit(10_000) <= 1024
-
-
-def test_descriptors_are_not_counted_where_the_system_does_not_list_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def refuse(path: Any) -> Any:
-        raise FileNotFoundError(path)
-
-    monkeypatch.setattr(os, "listdir", refuse)
-    assert _open_descriptors() == 0
 
 
 # -- the spool ------------------------------------------------------------------------------------
@@ -588,18 +553,12 @@ def test_proxy_headers_are_seen_to_by_every_server(tmp_path: Path) -> None:
 # -- other systems --------------------------------------------------------------------------------
 
 
-def test_module_works_where_there_is_neither_resource_nor_unix(
+def test_module_works_where_there_are_no_unix_sockets(
     monkeypatch: pytest.MonkeyPatch, no_leaks: None
 ) -> None:
     """As on Windows."""
-    monkeypatch.setitem(sys.modules, "resource", None)
     monkeypatch.delattr(socket, "AF_UNIX")
-    spec = importlib.util.spec_from_file_location("elsewhere", server_module.__file__)
-    assert spec is not None
-    assert spec.loader is not None
-    elsewhere = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(elsewhere)
-    assert elsewhere.resource is None
+    elsewhere: Any = load_elsewhere(monkeypatch, server_module)
     assert not hasattr(elsewhere, "UnixWSGIServer")
     server = elsewhere.create_server(hello, **LOCAL)
     assert type(server) is elsewhere.TcpWSGIServer
@@ -688,7 +647,7 @@ class TestLastOnesWithFewDescriptors:
     @pytest.fixture
     def room(self, monkeypatch: pytest.MonkeyPatch) -> list[int]:
         room = [2]
-        monkeypatch.setattr(server_module, "_descriptors_for_connections", lambda: room[0])
+        monkeypatch.setattr(listener_module, "descriptors_for_connections", lambda: room[0])
         return room
 
     @pytest.fixture

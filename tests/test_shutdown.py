@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.compat.live import Gate, Running, Wire
-from tests.fakes import Simulation, get, post
+from tests.fakes import FakeClient, Simulation, get, post
 from tests.functional.applications import hello, large, path
 from tests.looping import await_event
 from waitress import create_server, wasyncore
@@ -190,11 +190,17 @@ def test_connection_whose_answer_promised_to_go_on_is_closed_when_it_rests(
     assert phase(sim) is Phase.DONE
 
 
-def test_backlog_is_served(simulate: Simulate) -> None:
-    sim = simulate(path)
-    waiting = [sim.knock() for _ in range(5)]
+def ask_before_accepted(sim: Simulation, count: int) -> list[FakeClient]:
+    """Have clients in the backlog, each with a request already sent."""
+    waiting = [sim.knock() for _ in range(count)]
     for client in waiting:
         client.send(get("/waited"))
+    return waiting
+
+
+def test_backlog_is_served(simulate: Simulate) -> None:
+    sim = simulate(path)
+    waiting = ask_before_accepted(sim, 5)
     sim.server.shutdown()
     sim.settle()
     assert [client.response().body for client in waiting] == [b"/waited"] * 5
@@ -202,9 +208,7 @@ def test_backlog_is_served(simulate: Simulate) -> None:
 
 def test_backlog_is_served_beyond_the_connection_limit(simulate: Simulate) -> None:
     sim = simulate(path, connection_limit=2)
-    waiting = [sim.knock() for _ in range(5)]
-    for client in waiting:
-        client.send(get("/waited"))
+    waiting = ask_before_accepted(sim, 5)
     sim.server.lifecycle.order()
     sim.server.lifecycle.handle_ready()
     sim.settle()
@@ -214,9 +218,7 @@ def test_backlog_is_served_beyond_the_connection_limit(simulate: Simulate) -> No
 def test_newcomers_without_end_do_not_keep_the_server_from_ending(simulate: Simulate) -> None:
     """No more are accepted than can have waited."""
     sim = simulate(path, backlog=1)
-    waiting = [sim.knock() for _ in range(4)]
-    for client in waiting:
-        client.send(get("/waited"))
+    waiting = ask_before_accepted(sim, 4)
     sim.server.lifecycle.order()
     sim.server.lifecycle.handle_ready()
     sim.settle()

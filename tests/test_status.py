@@ -23,7 +23,7 @@ from tests.compat.live import PATIENCE, Answer, Gate, Running, Wire, hello
 from tests.test_stuck import Heard
 from tests.test_stuck import heard as heard  # a fixture
 from tests.watching import KeptTimelines
-from waitress import create_server, status, status_page
+from waitress import adjustments, create_server, status, status_page
 from waitress.adjustments import Adjustments
 from waitress.prometheus import CONTENT_TYPE, METRICS
 from waitress.server import TcpWSGIServer, WSGIServer
@@ -385,7 +385,7 @@ def test_a_logger_that_is_there_for_the_access_log_is_not_for_it(serve: Serve) -
 def resolve_to(monkeypatch: pytest.MonkeyPatch, *addresses: tuple[str, int]) -> None:
     """Let the setting mean several addresses, as a name does that has several."""
     found = [(socket.AF_INET, socket.SOCK_STREAM, 0, address) for address in addresses]
-    monkeypatch.setattr(Adjustments, "_resolve_status_listen", lambda self, item: found)
+    monkeypatch.setattr(adjustments, "resolve_status_listen", lambda *args: found)
 
 
 def test_a_name_may_mean_several_addresses_which_share_the_limit(

@@ -9,18 +9,10 @@ import sys
 
 import pytest
 
-from tests.looping import load_elsewhere, tcp_pair
+from tests.looping import load_elsewhere
 from waitress import tcp
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
-
-
-@pytest.fixture
-def pair():
-    ends = tcp_pair()
-    yield ends
-    for each in ends:
-        each.close()
 
 
 @pytest.fixture

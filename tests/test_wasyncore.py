@@ -38,24 +38,6 @@ ENDS = [wasyncore.ExitNow, KeyboardInterrupt, SystemExit]
 
 
 @pytest.fixture
-def pair():
-    ends = tcp_pair()
-    yield ends
-    for each in ends:
-        each.close()
-
-
-@pytest.fixture
-def ours(pair):
-    return pair[0]
-
-
-@pytest.fixture
-def theirs(pair):
-    return pair[1]
-
-
-@pytest.fixture
 def own_map(monkeypatch):
     """The module's map, replaced."""
     replacement = {}

@@ -4,7 +4,7 @@ Owns the two ways to serve an application in one call; :func:`create_server` is 
 way, for those who want the server in hand before it runs. All modules are loaded with the
 package, but the command line's and those that only make what somebody may want to watch.
 
-Row 10: imports all modules of the lower rows.
+Row 11: imports all modules of the lower rows.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Run the command line as ``python -m waitress``.
 
-Row 12: imports ``runner``.
+Row 13: imports ``runner``.
 """
 
 from __future__ import annotations

@@ -8,7 +8,8 @@ replaces all other ways. Reading never ends at the first mistake: each is one li
 
 Knows nothing of applications and servers. The library itself never reads any of this.
 
-Row 4: imports ``adjustments``, ``command_options`` and ``toml_file``.
+Row 7: imports ``command_line``, ``command_options``, ``converters``, ``settings``,
+``settings_schema``, ``toml_file`` and ``validation``.
 """
 
 from __future__ import annotations
@@ -20,25 +21,21 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from waitress.adjustments import (
-    SETTINGS,
-    AppResolutionError,
-    Meanings,
-    Section,
-    Setting,
+from waitress.command_line import AppResolutionError, Meanings, read_options, setting_options
+from waitress.command_options import COMMAND_OPTIONS, CommandOption
+from waitress.converters import (
     as_trusted_proxy,
     asbool,
     aslist,
     asoctal,
     asseconds,
     asset,
-    check_setting,
     int_ifgiven,
-    read_options,
-    setting_options,
 )
-from waitress.command_options import COMMAND_OPTIONS, CommandOption
+from waitress.settings import SETTINGS
+from waitress.settings_schema import Section, Setting
 from waitress.toml_file import read_toml
+from waitress.validation import check_setting
 
 __all__ = ["VARIABLE", "Config", "Given", "load", "printed", "refusal"]
 

@@ -5,9 +5,10 @@ what went wrong is told: one line that begins with ``Error:`` for each problem, 
 status other than zero. A traceback is for mistakes in a program, so it is shown where the
 user's own module, or the factory in it, raised.
 
-Row 11: imports ``serve`` and ``create_server`` of the package, ``access_log`` when there
-is a file of it, ``adjustments``, ``command_options``, ``compat``, ``config``, ``dump``,
-``log_options``, ``pid_file``, ``rejects``, ``signals`` and ``utilities``.
+Row 12: imports ``serve`` and ``create_server`` of the package, ``access_log`` when there
+is a file of it, ``adjustments``, ``command_line``, ``command_options``, ``compat``,
+``config``, ``dump``, ``log_options``, ``pid_file``, ``rejects``, ``running``,
+``settings``, ``settings_schema``, ``signals`` and ``utilities``.
 """
 
 from __future__ import annotations
@@ -28,13 +29,8 @@ from types import FrameType, TracebackType
 from typing import Any, TextIO
 
 from waitress import create_server, serve
-from waitress.adjustments import (
-    SETTINGS,
-    Adjustments,
-    AppResolutionError,
-    Section,
-    resolve_wsgi_app,
-)
+from waitress.adjustments import Adjustments
+from waitress.command_line import AppResolutionError, resolve_wsgi_app
 from waitress.command_options import COMMAND_OPTIONS, Group
 from waitress.compat import WIN
 from waitress.config import VARIABLE, Config, load, printed, refusal
@@ -42,6 +38,9 @@ from waitress.dump import dump_on_signal
 from waitress.log_options import configure_from, level_number
 from waitress.pid_file import PidFile
 from waitress.rejects import reject_logger
+from waitress.running import Running
+from waitress.settings import SETTINGS
+from waitress.settings_schema import Section
 from waitress.signals import sigterm_ends
 from waitress.utilities import logger
 
@@ -55,7 +54,7 @@ the command line), or in the file of --config. The first of them that gives it c
 # through no other module does not come from the user's code.
 _IMPORT_MACHINERY = {
     "waitress.runner",
-    "waitress.adjustments",
+    "waitress.command_line",
     "pkgutil",
     "importlib",
     "importlib._bootstrap",
@@ -392,7 +391,7 @@ def _passed_through_running_server(exc: BaseException) -> bool:
     """Tell a defect of the running server from what kept it from running."""
     frames = exc.__traceback__
     while frames is not None:
-        if (_module_of(frames), frames.tb_frame.f_code.co_name) == ("waitress.server", "run"):
+        if frames.tb_frame.f_code is Running.run.__code__:
             return True
         frames = frames.tb_next
     return False
