@@ -1528,6 +1528,24 @@ class CountedLock:
         return False
 
 
+class Pool:
+    """Workers that say how they were woken."""
+
+    def __init__(self, said=None):
+        self._said = [] if said is None else said
+        self.on_wake_first = lambda: None
+
+    def hold_wakeups(self):
+        self._said.append("held")
+
+    def wake_first(self):
+        self._said.append("first")
+        self.on_wake_first()
+
+    def wake_rest(self):
+        self._said.append("rest")
+
+
 class TestAHandOver:
     def world(self, wait):
         world = World()
@@ -1591,6 +1609,55 @@ class TestAHandOver:
         assert len(lock.attempts) == 1
         world.turn((3, READ))
         assert len(lock.attempts) == 2
+
+    def test_goes_on_with_what_was_done_while_the_first_worker_was_woken(self):
+        world = self.world(1.5)
+        world.loop._unawaited = 5  # Even where waiting has not been worth while.
+        pool = Pool()
+        pool.on_wake_first = lambda: world.loop.touch_threadsafe(world.native)
+        world.loop.join_pool(pool)
+        world.turn((3, READ))
+        assert world.native.events == ["events 1", "started", "ready"]
+
+    def test_wakes_workers_when_all_tasks_are_there_and_more_of_them_when_one_has_run(self):
+        world = self.world(1.5)
+        said = world.native.events
+        pool = Pool(said)
+        world.loop.join_pool(pool)
+        world.loop._hand_over_lock = SimpleNamespace(acquire=lambda timeout: said.append("waited"))
+        world.turn((3, READ))
+        assert said == ["events 1", "held", "started", "first", "waited", "rest"]
+
+    def test_wakes_workers_whatever_happens(self):
+        world = self.world(1.5)
+        said = world.native.events
+        world.loop.join_pool(Pool(said))
+        interrupt = Raises(KeyboardInterrupt())
+        world.native.actions["started"] = Raises(ExitNow())
+        with pytest.raises(ExitNow):
+            world.turn((3, READ))
+        assert said == ["events 1", "held", "started", "first"]
+        said.clear()
+        del world.native.actions["started"]
+        world.loop._hand_over_lock = SimpleNamespace(acquire=lambda timeout: interrupt())
+        with pytest.raises(KeyboardInterrupt):
+            world.turn((3, READ))
+        assert said == ["events 1", "held", "started", "first", "rest"]
+
+    def test_is_to_each_pool_once_however_many_servers_share_it(self):
+        world = self.world(0)
+        said = world.native.events
+        pool = Pool(said)
+        for _ in range(2):
+            world.loop.join_pool(pool)
+        world.loop.leave_pool(pool)
+        world.loop.leave_pool(Pool(said))  # A stranger.
+        world.turn((3, READ))
+        assert said == ["events 1", "held", "started", "first", "rest"]
+        said.clear()
+        world.loop.leave_pool(pool)
+        world.turn((3, READ))
+        assert said == ["events 1", "started"]
 
     def test_of_nothing_is_not_awaited(self):
         world = self.world(1.5)

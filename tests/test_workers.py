@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -16,8 +17,9 @@ import pytest
 
 from tests.looping import PATIENCE, InThread, await_event
 from waitress import task as task_module
+from waitress import workers as workers_module
 from waitress.utilities import logger, queue_logger
-from waitress.workers import ThreadedTaskDispatcher
+from waitress.workers import EventfdToken, ThreadedTaskDispatcher, Token
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -288,41 +290,68 @@ class TestServing:
 class TestSleepers:
     """Workers that wait for something to do."""
 
-    class Token:
+    class Token(Token):
         def __init__(self):
-            self.releases = 0
+            self.wakes = 0
 
-        def release(self):
-            self.releases += 1
+        def wake(self):
+            self.wakes += 1
 
     def asleep(self, unstarted, count):
         tokens = [self.Token() for _ in range(count)]
         unstarted._idle.extend(tokens)
         return tokens
 
-    def test_are_woken_one_at_a_time(self, unstarted):
+    def test_are_woken_one_for_each_task_the_last_to_fall_asleep_first(self, unstarted):
         tokens = self.asleep(unstarted, 3)
+        unstarted.add_task(Job())
+        assert [token.wakes for token in tokens] == [0, 0, 1]
+        unstarted.add_task(Job())
+        assert [token.wakes for token in tokens] == [0, 1, 1]
+
+    def test_sleep_on_while_wakeups_are_held(self, unstarted):
+        tokens = self.asleep(unstarted, 3)
+        unstarted.hold_wakeups()
+        unstarted.add_task(Job())
+        unstarted.add_task(Job())
+        assert [token.wakes for token in tokens] == [0, 0, 0]
+        unstarted.wake_first()
+        assert [token.wakes for token in tokens] == [0, 0, 1]
+        unstarted.add_task(Job())  # Held no more.
+        assert [token.wakes for token in tokens] == [0, 1, 1]
+
+    def test_are_woken_for_what_the_first_one_has_left(self, unstarted):
+        tokens = self.asleep(unstarted, 4)
+        unstarted.hold_wakeups()
         for _ in range(3):
             unstarted.add_task(Job())
-        assert [token.releases for token in tokens] == [0, 0, 1]
+        unstarted.wake_first()
+        unstarted.queue.popleft()
+        unstarted.wake_rest()
+        assert [token.wakes for token in tokens] == [0, 1, 1, 1]
 
-    def test_are_woken_by_the_one_that_has_come_and_leaves_something(self, unstarted):
+    def test_are_all_woken_for_more_tasks_than_they_are(self, unstarted):
         tokens = self.asleep(unstarted, 2)
-        first, second = Job(), Job()
-        unstarted.add_task(first)
-        unstarted.add_task(second)
-        own = threading.Lock()
-        own.acquire()
-        unstarted._is_waking = False  # As the one that was woken says when it comes.
-        assert unstarted._next_task(0, own) is first
-        assert [token.releases for token in tokens] == [1, 1]
+        unstarted.hold_wakeups()
+        for _ in range(3):
+            unstarted.add_task(Job())
+        unstarted.wake_first()
+        unstarted.wake_rest()
+        assert [token.wakes for token in tokens] == [1, 1]
 
-    def test_sleep_on_when_nothing_is_left(self, unstarted):
+    def test_sleep_on_where_there_is_nothing_to_do(self, unstarted):
         tokens = self.asleep(unstarted, 2)
+        unstarted.hold_wakeups()
+        unstarted.wake_first()
+        unstarted.wake_rest()
+        assert [token.wakes for token in tokens] == [0, 0]
+
+    def test_that_are_none_need_not_be_woken(self, unstarted):
+        unstarted.hold_wakeups()
         unstarted.add_task(Job())
-        unstarted._is_waking = False
-        assert unstarted._next_task(0, threading.Lock())
-        assert [token.releases for token in tokens] == [0, 1]
+        unstarted.wake_first()
+        unstarted.wake_rest()
+        assert len(unstarted.queue) == 1
 
     def test_are_all_woken_where_each_task_waits_for_the_others(self, pool):
         pool.set_thread_count(8)
@@ -335,6 +364,86 @@ class TestSleepers:
         pool.add_task(ended)
         await_event(ended.ended)
         assert not barrier.broken
+
+
+def refuse_descriptors_for_tokens(*_):
+    raise OSError(errno.EMFILE, "no descriptor is left")
+
+
+needs_eventfd = pytest.mark.skipif(not hasattr(os, "eventfd"), reason="of Linux")
+
+
+class TestATokenOfAWorker:
+    @pytest.fixture(params=[Token, pytest.param(EventfdToken, marks=needs_eventfd)])
+    def token(self, request):
+        token = request.param()
+        yield token
+        token.close()
+
+    def test_ends_a_sleep(self, token):
+        slept = []
+        sleeper = InThread(lambda: slept.append(token.wait()))
+        assert slept == []
+        token.wake()
+        sleeper.result()
+        assert slept == [None]
+
+    def test_ends_a_sleep_that_has_not_begun(self, token):
+        for _ in range(2):
+            token.wake()
+            token.wait()
+
+    @needs_eventfd
+    def test_is_one_that_the_system_gives_where_it_does(self):
+        token = workers_module._new_token()
+        assert type(token) is EventfdToken
+        token.close()
+
+    @needs_eventfd
+    def test_needs_no_descriptor_where_there_is_none(self, monkeypatch):
+        monkeypatch.setattr(os, "eventfd", refuse_descriptors_for_tokens)
+        assert type(workers_module._new_token()) is Token
+
+    def test_needs_no_system_that_has_such_descriptors(self, monkeypatch):
+        monkeypatch.delattr(os, "eventfd", raising=False)
+        assert type(workers_module._new_token()) is Token
+
+    @needs_eventfd
+    def test_that_is_closed_wakes_nobody_who_has_its_number(self):
+        token = EventfdToken()
+        fd = token._fd
+        token.close()
+        token.close()
+        successor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        assert successor == fd  # The lowest number that is free.
+        token.wake()
+        with pytest.raises(BlockingIOError):
+            os.eventfd_read(successor)
+        os.close(successor)
+
+    @needs_eventfd
+    def test_sleeps_in_the_system_only_where_threads_are_the_systems(self, monkeypatch):
+        class GreenLock:
+            """What gevent has in the place of a lock."""
+
+            def acquire(self):
+                return True
+
+        monkeypatch.setattr(threading, "Lock", GreenLock)
+        assert type(workers_module._new_token()) is Token
+
+    @pytest.mark.parametrize("has_eventfd", [True, False])
+    def test_serves_a_pool_of_either_kind(self, pool, monkeypatch, has_eventfd):
+        if not has_eventfd:
+            monkeypatch.delattr(os, "eventfd", raising=False)
+        pool.set_thread_count(2)
+        assert all_idle(pool)
+        jobs = [Job() for _ in range(50)]
+        for job in jobs:
+            pool.add_task(job)
+            await_event(job.ended)
+        pool.shutdown(timeout=PATIENCE)
+        assert pool.threads == set()
 
 
 class TestTheNumberOfThreads:

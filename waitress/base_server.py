@@ -125,6 +125,8 @@ class BaseWSGIServer(Running, Listener):
         self._map = map
         self._event_loop = wasyncore.event_loop_of(map)
         self._make_alerts()
+        if isinstance(self.task_dispatcher, ThreadedTaskDispatcher):
+            self._event_loop.join_pool(self.task_dispatcher)
         self.audience = Audience(self, self._event_loop)
         if getattr(adj, "timeline_environ", False):
             self.audience.record(fills_environ=True)
@@ -289,6 +291,7 @@ class BaseWSGIServer(Running, Listener):
             if alert is not None:
                 alert.forget()
         # The dispatcher may go on without the server.
+        self._event_loop.leave_pool(self.task_dispatcher)
         if getattr(self.task_dispatcher, "depth_alert", None) in self._alerts:
             self.task_dispatcher.depth_alert = None
 

@@ -36,7 +36,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from math import inf
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from waitress.deadlines import Deadlines
 from waitress.pollers import PRIORITY, READ, WRITE, Poller, best_poller
@@ -82,6 +82,22 @@ _UNKNOWN = -1
 #: Hands events to an asked object: called with the map, the descriptor, the object, the
 #: mask of the events, and the mask that was asked for.
 Dispatch = Callable[[MutableMapping[int, Any], int, Any, int, int], None]
+
+
+class WorkerPool(Protocol):
+    """Workers that the loop hands tasks to, many at a time.
+
+    See :class:`waitress.workers.ThreadedTaskDispatcher`.
+    """
+
+    def hold_wakeups(self) -> None:
+        """Wake nobody for the tasks that are added from now on."""
+
+    def wake_first(self) -> None:
+        """Wake one worker, if there is a task."""
+
+    def wake_rest(self) -> None:
+        """Wake a worker for each task that is still there."""
 
 
 class ExitNow(Exception):  # noqa: N818 - the name that asyncore's users know
@@ -207,6 +223,9 @@ class EventLoop:
         self._starting: deque[Any] = deque()
         #: Native objects that came in this pass, and may have something to read already.
         self._newcomers: list[Any] = []
+        #: The pools that the servers of this map use; and each of them once.
+        self._joined: list[WorkerPool] = []
+        self._pools: tuple[WorkerPool, ...] = ()
         #: Where tasks are stepped by a test, nobody can be waited for: 0.
         self._hand_over_wait = hand_over_wait
         #: Released by whoever wakes the loop while it waits for the workers.
@@ -343,6 +362,17 @@ class EventLoop:
             self._starting.append(obj)
         else:
             obj.start_service()
+
+    def join_pool(self, pool: WorkerPool) -> None:
+        """Hand tasks to a pool all together from now on."""
+        self._joined.append(pool)
+        self._pools = tuple(dict.fromkeys(self._joined))
+
+    def leave_pool(self, pool: WorkerPool) -> None:
+        """Undo one :meth:`join_pool`, if there was one."""
+        if pool in self._joined:
+            self._joined.remove(pool)
+            self._pools = tuple(dict.fromkeys(self._joined))
 
     # -- loop's thread: running ------------------------------------------------------
 
@@ -662,18 +692,33 @@ class EventLoop:
                 obj.handle_error()
 
     def _start(self) -> None:
-        while self._starting:
-            obj = self._starting.popleft()
-            try:
-                obj.start_service()
-            except (ExitNow, KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException:  # noqa: BLE001 - as in _guard, without its call
-                obj.handle_error()
-        if self._unawaited:
+        pools = self._pools
+        try:
+            for pool in pools:
+                pool.hold_wakeups()
+            while self._starting:
+                obj = self._starting.popleft()
+                try:
+                    obj.start_service()
+                except (ExitNow, KeyboardInterrupt, SystemExit):
+                    raise
+                except BaseException:  # noqa: BLE001 - as in _guard, without its call
+                    obj.handle_error()
+        finally:
+            for pool in pools:
+                pool.wake_first()
+        try:
+            self._hand_over()
+        finally:
+            for pool in pools:
+                pool.wake_rest()
+
+    def _hand_over(self) -> None:
+        """Give the workers a moment, and go on with what they have done in it."""
+        if self._unawaited and not self.ready:
             self._unawaited -= 1
         elif self._hand_over_wait and self._await_workers():
-            self._unawaited_last = 0
+            self._unawaited = self._unawaited_last = 0
             self._drain_ready()
         else:
             self._unawaited_last = min(2 * self._unawaited_last + 1, MOST_HAND_OVERS_UNAWAITED)

@@ -5,13 +5,12 @@ Owns the threads and the task queue. Knows of a task only that it has ``service(
 
 The queue and the counts are plain attributes, because monitoring reads them and
 subclasses write them; they are read anew at every step. What is not visible from outside
-is the wake-up: an idle worker sleeps on a lock of its own, its token, and whoever adds a
-task releases the token of one idle worker. That costs a quarter of what a condition
-variable does, which makes a new lock for every wait.
+is the wake-up: an idle worker sleeps on a token of its own, and whoever adds a task wakes
+one idle worker by it.
 
-One worker at a time is on its way from sleep to the queue; when it gets there and finds
-more than it takes, it wakes the next. Where tasks are short, the first one serves them all
-before the next has even begun to run, and the others sleep on.
+Whoever adds many tasks at once, as the event loop does, holds the wake-ups until all are
+there, wakes one worker, lets it run for a moment, and then wakes as many as there are tasks
+left: where tasks are short, the first worker serves them all, and the others sleep on.
 
 Tasks are served in the order of their arrival, until somebody tells that one of them may
 *give way* (:meth:`ThreadedTaskDispatcher.note_giving_way`): as a rule, because its client
@@ -25,6 +24,7 @@ Row 4: imports utilities.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -35,7 +35,7 @@ from typing import Any, Protocol
 
 from waitress.utilities import logger, queue_logger
 
-__all__ = ["Task", "ThreadedTaskDispatcher"]
+__all__ = ["Task", "ThreadedTaskDispatcher", "Token"]
 
 
 class Task(Protocol):
@@ -49,6 +49,70 @@ class Task(Protocol):
 
     # A task may have ``gives_way(is_overloaded)``, too: whether it is to be served when no
     # other waits. It is called under the dispatcher's lock.
+
+
+class Token:
+    """What one worker sleeps on.
+
+    Threads: ``wait`` and ``close`` are the worker's; ``wake`` is for any, once per wait.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def wait(self) -> None:
+        """Sleep until somebody wakes."""
+        self._lock.acquire()
+
+    def wake(self) -> None:
+        """End the worker's sleep."""
+        self._lock.release()
+
+    def close(self) -> None:
+        """Give back what the system has lent."""
+
+
+class EventfdToken(Token):
+    """A token on a descriptor, where the system has such ones.
+
+    The call that wakes gives the interpreter up while it is in the system, so that the
+    worker finds it free. One that is woken by a lock finds it taken by whoever woke it,
+    and sleeps again at once: for small tasks these vain wake-ups cost more than all else.
+    """
+
+    def __init__(self) -> None:
+        """Make a descriptor.
+
+        Raises:
+            OSError: there is none left.
+        """
+        # guarded by _lock: a descriptor that is closed may be somebody else's by now.
+        self._fd = os.eventfd(0)
+        self._lock = threading.Lock()
+
+    def wait(self) -> None:
+        os.eventfd_read(self._fd)
+
+    def wake(self) -> None:
+        with self._lock:
+            if self._fd >= 0:
+                os.eventfd_write(self._fd, 1)
+
+    def close(self) -> None:
+        with self._lock:
+            fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _new_token() -> Token:
+    # Where threads are not the system's, a call that sleeps in the system stops all of them.
+    # Who puts others in their place (gevent) puts other locks in place of theirs, too.
+    if hasattr(os, "eventfd") and type(threading.Lock()).__module__ == "_thread":
+        with contextlib.suppress(OSError):
+            return EventfdToken()
+    return Token()
 
 
 class ThreadedTaskDispatcher:
@@ -90,9 +154,9 @@ class ThreadedTaskDispatcher:
         self.given_way: deque[Task] = deque()
         #: Whether tasks are asked, and whether the newest is first; see the module.
         self._asks = self._newest_first = False
-        self._idle: list[threading.Lock] = []
-        #: Whether a worker was woken that has not come to the queue yet.
-        self._is_waking = False
+        self._idle: list[Token] = []
+        #: Whether whoever adds tasks wakes nobody, because somebody is about to.
+        self._holds_wakeups = False
 
         self.queue_cv = threading.Condition(self.lock)
         self.thread_exit_cv = threading.Condition(self.lock)
@@ -109,8 +173,7 @@ class ThreadedTaskDispatcher:
         A worker survives whatever a task raises: it is logged, and the next one is
         served.
         """
-        token = threading.Lock()
-        token.acquire()
+        token = _new_token()
         with self.lock:
             self.thread_idents[thread_no] = threading.get_ident()
         while True:
@@ -132,7 +195,7 @@ class ThreadedTaskDispatcher:
         except BaseException:
             self.logger.exception("Exception when ending %r", task)
 
-    def _next_task(self, thread_no: int, token: threading.Lock) -> Task | None:
+    def _next_task(self, thread_no: int, token: Token) -> Task | None:
         """Return the next task, waiting for it; ``None`` when the thread is to end."""
         has_waited = False
         while True:
@@ -141,18 +204,15 @@ class ThreadedTaskDispatcher:
                     # Together with taking the task: whoever counts the idle and the
                     # queued in between would count the task for nobody.
                     self.active_count += 1
-                    self._is_waking = False
                 if self.stop_count > 0:
+                    token.close()
                     self._leave_locked(thread_no)
                     return None
                 if self.queue or self.given_way:
-                    task = self._choose_locked() if self._asks else self.queue.popleft()
-                    if (self.queue or self.given_way) and self._idle and not self._is_waking:
-                        self._wake_one_locked()
-                    return task
+                    return self._choose_locked() if self._asks else self.queue.popleft()
                 self.active_count -= 1
                 self._idle.append(token)
-            token.acquire()  # Released by whoever took it off the list.
+            token.wait()  # For whoever takes it off the list.
             has_waited = True
 
     def _choose_locked(self) -> Task:
@@ -188,12 +248,6 @@ class ThreadedTaskDispatcher:
             self._asks = True
             self._newest_first = self._newest_first or is_overloaded
 
-    def _wake_one_locked(self) -> None:
-        # The last to fall idle is the first to work: its memory is still warm.
-        self._idle.pop().release()
-        # After it: where a signal's handler raises between the two, nobody is waited for.
-        self._is_waking = True
-
     def _leave_locked(self, thread_no: int) -> None:
         self.active_count -= 1
         self.stop_count -= 1
@@ -202,7 +256,7 @@ class ThreadedTaskDispatcher:
         self.thread_exit_cv.notify_all()
         if (self.queue or self.given_way) and self._idle:
             # It was woken for a task, perhaps, and stops instead.
-            self._wake_one_locked()
+            self._idle.pop().wake()
 
     def set_thread_count(self, count: int) -> None:
         """Start threads, or ask some to stop, until ``count`` will be running.
@@ -220,7 +274,7 @@ class ThreadedTaskDispatcher:
             if running > count:
                 self.stop_count += running - count
                 while self._idle:
-                    self._idle.pop().release()
+                    self._idle.pop().wake()
                 self.queue_cv.notify_all()
 
     def _start_one_locked(self) -> None:
@@ -260,16 +314,45 @@ class ThreadedTaskDispatcher:
 
     def add_task(self, task: Task) -> None:
         """Queue a task and wake a worker for it; warn when none is free."""
+        token = None
         with self.lock:
             self.queue.append(task)
-            if self._idle and not self._is_waking:
-                self._wake_one_locked()
+            if self._idle and not self._holds_wakeups:
+                # The last to fall idle is the first to work: its memory is still warm.
+                token = self._idle.pop()
             if self._notifies:
                 self.queue_cv.notify()
             queued = len(self.queue)
             idle = len(self.threads) - self.stop_count - self.active_count
+        if token is not None:
+            token.wake()  # Without the lock, which is what the worker wants first.
         if queued - idle > self._noted_depth:
             self._note_depth(queued - idle)
+
+    def hold_wakeups(self) -> None:
+        """Wake nobody for the tasks that are added from now on, until :meth:`wake_first`."""
+        with self.lock:
+            self._holds_wakeups = True
+
+    def wake_first(self) -> None:
+        """Wake one worker, if there is a task, and hold wake-ups no more.
+
+        To be followed by :meth:`wake_rest`.
+        """
+        with self.lock:
+            self._holds_wakeups = False
+            has_tasks = self.queue or self.given_way
+            token = self._idle.pop() if has_tasks and self._idle else None
+        if token is not None:
+            token.wake()
+
+    def wake_rest(self) -> None:
+        """Wake as many workers as there are tasks, or all."""
+        with self.lock:
+            tasks = len(self.queue) + len(self.given_way)
+            tokens = [self._idle.pop() for _ in range(min(tasks, len(self._idle)))]
+        for token in tokens:
+            token.wake()
 
     def _note_depth(self, depth: int) -> None:
         alert = self.depth_alert
