@@ -98,6 +98,9 @@ class ChannelState(enum.Enum):
     LINGERING = "everything was sent; the client may read it before it is closed"
     CLOSED = "the socket is closed"
 
+    # There is one object of each; that of enumerations is a call, four times a connection.
+    __hash__ = object.__hash__
+
 
 _MOVES = {
     ChannelState.OPEN: {ChannelState.DRAINING, ChannelState.CLOSED},
