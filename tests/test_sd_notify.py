@@ -119,6 +119,30 @@ def test_sign_of_life_comes_twice_in_the_interval(
         assert manager.read() == ["WATCHDOG=1"]
 
 
+def test_manager_that_stays_away_is_told_of_once(
+    tmp_path: Path, simulated: tuple[FakeClock, EventLoop], caplog: pytest.LogCaptureFixture
+) -> None:
+    clock, event_loop = simulated
+    manager = Manager(str(tmp_path / "rare"))
+    notifier = Notifier(event_loop, manager.address, 10)
+    notifier.handle_ready()
+    os.rename(tmp_path / "rare", tmp_path / "away")
+    for _ in range(3):
+        clock.advance(5.125)
+        event_loop.tell_due()
+    assert caplog.text.count("cannot notify systemd") == 1
+    os.rename(tmp_path / "away", tmp_path / "rare")
+    manager.read()
+    clock.advance(5.125)
+    event_loop.tell_due()
+    assert manager.read() == ["WATCHDOG=1"]
+    manager.sock.close()
+    for _ in range(3):
+        clock.advance(5.125)
+        event_loop.tell_due()
+    assert caplog.text.count("cannot notify systemd") == 2
+
+
 def test_no_watchdog_no_signs_of_life(
     manager: Manager, simulated: tuple[FakeClock, EventLoop]
 ) -> None:

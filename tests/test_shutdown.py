@@ -441,14 +441,16 @@ def test_what_the_log_tells(simulate: Simulate, caplog: pytest.LogCaptureFixture
     sim.connect(get("/"))
     sim.dispatcher.is_held = True
     sim.connect(get("/"))
+    sender = sim.connect(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nhalf")
     sim.server.lifecycle.order(20, reason="SIGTERM")
     sim.settle()
     sim.server.lifecycle.order(10, reason="SIGTERM, again")
     sim.settle()
     sim.dispatcher.is_held = False
+    sender.send(b"whole")
     let_pass(sim, 6)
     assert [each.getMessage() for each in caplog.records if each.name == LOGGER] == [
-        "shutdown (SIGTERM): 3 connection(s) open, 1 request(s) unfinished, at most 20 s",
+        "shutdown (SIGTERM): 4 connection(s) open, 2 request(s) unfinished, at most 20 s",
         "shutdown (SIGTERM, again): 10 s left",
         "shutdown: done",
     ]

@@ -25,12 +25,13 @@ WATCHDOG_PARTS = 2
 logger = logging.getLogger("waitress.server")
 
 
-def notify(address: str, message: str) -> bool:
+def notify(address: str, message: str, warns: bool = True) -> bool:
     """Send one message; say whether it was sent.
 
     Args:
         address: the path of the socket; one that begins with ``@`` is abstract.
         message: lines ``NAME=value``.
+        warns: log it where the message cannot be sent.
     """
     if not hasattr(socket, "AF_UNIX"):
         return False
@@ -41,7 +42,8 @@ def notify(address: str, message: str) -> bool:
             sock.setblocking(False)
             sock.sendto(message.encode("utf-8"), path)
     except OSError as error:
-        logger.warning("cannot notify systemd at %s: %s", address, error.strerror or error)
+        if warns:
+            logger.warning("cannot notify systemd at %s: %s", address, error.strerror or error)
         return False
     return True
 
@@ -74,6 +76,8 @@ class Notifier:
         self.event_loop = event_loop
         self.address = address
         self.watchdog_seconds = watchdog_seconds
+        #: Whether the last message arrived, or nobody has tried yet.
+        self._is_heard = True
 
     def start(self) -> None:
         """Begin when the loop does."""
@@ -87,7 +91,8 @@ class Notifier:
 
     def handle_deadline(self, now: float) -> None:
         """Show that the loop turns."""
-        notify(self.address, "WATCHDOG=1")
+        # Nobody wants to read every few seconds that it still fails.
+        self._is_heard = notify(self.address, "WATCHDOG=1", warns=self._is_heard)
         self._arm()
 
     def handle_error(self) -> None:

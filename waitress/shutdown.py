@@ -218,7 +218,10 @@ class Shutdown:
             "shutdown%s: %d connection(s) open, %d request(s) unfinished, at most %.3g s",
             _because(reason),
             len(self.clients.channels),
-            sum(len(channel.requests) for channel in self.clients.channels),
+            sum(
+                len(channel.requests) + (channel.request is not None)
+                for channel in self.clients.channels
+            ),
             timeout,
         )
         # From here on responses carry Connection: close.

@@ -36,6 +36,7 @@ from tests.hostile.uploads import (
     end_of_curl,
     upload,
 )
+from waitress.adjustments import Adjustments
 
 #: A normal client waits no longer than this in the median, in milliseconds.
 PROMPT_MS = 100.0
@@ -78,7 +79,9 @@ def resting_descriptors(server: Server) -> int:
 def given_back(server: Server, descriptors: int) -> list[Figure]:
     """Return what the server still holds when its clients have gone."""
     counts = settled(server, 1, spooled=0)
-    await_that(lambda: server.spooled() == 0 and server.descriptors() <= descriptors, 30)
+    # Spare files of bodies are closed at the second upkeep that finds them unused.
+    patience = 2 * Adjustments.cleanup_interval + 10
+    await_that(lambda: server.spooled() == 0 and server.descriptors() <= descriptors, patience)
     return [
         exactly("afterwards: bytes on the disk", server.spooled(), 0, "bytes"),
         exactly("afterwards: bytes counted as spooled", counts["spool"], 0, "bytes"),

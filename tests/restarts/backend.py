@@ -17,23 +17,16 @@ LARGE = bytes(range(256)) * (4 * 1024 * 4)
 #: How long the application works for a request, so that some are always in flight.
 WORK_SECONDS = 0.01
 
-_made: list[Any] = []
-
 
 def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
     """Answer what the client can check."""
     path = environ["PATH_INFO"]
-    status = "200 OK"
-    if path == "/readyz":
-        is_ready = not _made[0].is_draining
-        body = b"ready" if is_ready else b"draining"
-        status = "200 OK" if is_ready else "503 Service Unavailable"
-    elif path == "/large":
+    if path == "/large":
         body = LARGE
     else:
         body = answer_to(environ["REQUEST_METHOD"], path, environ["wsgi.input"].read())
         be_slow(WORK_SECONDS)
-    start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
+    start_response("200 OK", [("Content-Type", "text/plain"), ("Content-Length", str(len(body)))])
     return [body]
 
 
@@ -43,16 +36,24 @@ def answer_to(method: str, path: str, body: bytes) -> bytes:
 
 
 def make(app: Any, **kw: Any) -> Any:
-    """Make the server, which listens from here on, and remember it for the application."""
-    _made.append(create_server(app, **kw))
+    """Make the server, which listens from here on, and tell so."""
+    made = create_server(app, **kw)
     print("listening", flush=True)
-    return _made[0]
+    return made
 
 
 def main(port: str, drain_delay: str) -> int:
     """Serve until told to stop."""
-    settings = {"host": "127.0.0.1", "port": port, "threads": 8, "drain_delay": drain_delay}
-    return serve(application, _server=make, **settings) or 0
+    status = serve(
+        application,
+        _server=make,
+        host="127.0.0.1",
+        port=port,
+        threads=8,
+        drain_delay=drain_delay,
+        health_prefix="/-",
+    )
+    return status or 0
 
 
 if __name__ == "__main__":

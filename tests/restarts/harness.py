@@ -157,7 +157,7 @@ def proxy(name: str, backends: list[int], directory: Path) -> Iterator[int]:
     assert program is not None
     process = subprocess.Popen([program, *proxy_arguments(name, config)], stderr=subprocess.DEVNULL)
     try:
-        await_answer(process, port, "/readyz", 200)
+        await_answer(process, port, "/", 200)
         yield port
     finally:
         process.terminate()
