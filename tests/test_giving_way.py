@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from math import inf
 from typing import Any
 
 import pytest
@@ -18,7 +21,11 @@ from tests.compat.live import PATIENCE, Running, Wire
 from tests.fakes import Simulation, get
 from tests.functional.applications import hello
 from waitress import channel as channel_module
+from waitress import workers
+from waitress.channel import HTTPChannel
 from waitress.clients import Clients
+from waitress.fair_queue import FairQueue
+from waitress.server import BaseWSGIServer
 from waitress.workers import ThreadedTaskDispatcher
 
 Serve = Callable[..., Running]
@@ -55,6 +62,8 @@ class Crowd:
         self.application = application
         self.wires: dict[str, Wire] = {}
         self._stack = stack
+        # Whatever takes long in a test, the newest stays first.
+        self.dispatcher.clock = lambda: 0.0
         self.ask("held")
         assert application.entered.wait(PATIENCE)
 
@@ -291,6 +300,31 @@ def test_at_the_connection_limit_it_is_refused_in_favour_of_a_newcomer(
         assert outside.read_answer().status == 200
 
 
+class Raising(HTTPChannel):
+    """Whose service() of the user's does not work in the loop."""
+
+    def service(self) -> None:
+        if self.event_loop.is_current_thread():
+            raise ZeroDivisionError
+        super().service()
+
+
+@needs_word_of_end
+@pytest.mark.usefixtures("nobody_gives_up")
+def test_newcomer_has_the_place_of_one_whose_refusal_fails(
+    crowd: Callable[..., Crowd], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(BaseWSGIServer, "channel_class", Raising)
+    queue = crowd(connection_limit=3)
+    queue.ask("a", "b")
+    queue.end_sides_of("b")
+    queue.ask("d")
+    assert "ZeroDivisionError" in caplog.text
+    with contextlib.suppress(ConnectionResetError):
+        assert queue.wires["b"].read_to_end() == b""
+    assert queue.go_on() == "a d"
+
+
 @needs_word_of_end
 def test_statistics_and_the_list_of_the_queue_have_those_that_gave_way(
     crowd: Callable[..., Crowd], monkeypatch: pytest.MonkeyPatch
@@ -438,7 +472,7 @@ class TestADispatcher:
         dispatcher.note_giving_way(is_overloaded)
         assert "".join(choose(dispatcher) for _ in tasks) == order
         assert not dispatcher._asks
-        assert not dispatcher._newest_first
+        assert dispatcher._newest_until == -inf
 
     def test_stays_overloaded_until_nobody_waits(self) -> None:
         dispatcher = dispatcher_with("ab")
@@ -449,6 +483,72 @@ class TestADispatcher:
         assert choose(dispatcher) == "c"
         assert choose(dispatcher) == "a"
         assert not dispatcher._asks
+
+    def test_has_the_newest_first_for_a_second_after_somebody_gave_up(self) -> None:
+        now = [5.0]
+        dispatcher = dispatcher_with("abcdef")
+        dispatcher.clock = lambda: now[0]
+        dispatcher.note_giving_way(True)
+        assert choose(dispatcher) == "f"
+        now[0] += 0.75
+        assert choose(dispatcher) == "e"
+        dispatcher.note_giving_way(True)
+        now[0] += 0.75
+        assert choose(dispatcher) == "d"
+        now[0] += 0.25
+        assert choose(dispatcher) == "a"
+        assert choose(dispatcher) == "b"
+
+    def test_does_not_pass_over_those_that_gave_way_for_ever(self) -> None:
+        """The client of one has ended its side, and waits for its answer."""
+        dispatcher = dispatcher_with("A")
+        dispatcher.note_giving_way(False)
+        served = []
+        for _ in range(40):
+            dispatcher.add_task(Giving("b"))
+            dispatcher.add_task(Giving("b"))
+            served.append(choose(dispatcher))
+        assert served.count("A") == 1
+        assert served.index("A") <= workers.FAIR_TURN
+
+    def test_does_not_pass_over_the_oldest_for_ever_either(self) -> None:
+        """Others come and leave, and its client is patient."""
+        dispatcher = dispatcher_with("o")
+        served = []
+        for _ in range(40):
+            dispatcher.note_giving_way(True)
+            dispatcher.add_task(Giving("b"))
+            dispatcher.add_task(Giving("b"))
+            served.append(choose(dispatcher))
+        assert served.count("o") == 1
+        assert served.index("o") <= workers.FAIR_TURN
+
+    def test_tells_of_those_that_gave_way_when_it_tells_how_many_wait(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        dispatcher = dispatcher_with("AAAb")
+        dispatcher.note_giving_way(False)
+        assert choose(dispatcher) == "b"
+        caplog.clear()
+        dispatcher.add_task(Giving("c"))
+        assert [each.getMessage() for each in caplog.records] == ["Task queue depth is 4"]
+
+    @pytest.mark.parametrize("queue_class", [deque, FairQueue])
+    def test_takes_many_back_together(self, queue_class: Any) -> None:
+        """One by one each would be searched for among all."""
+        dispatcher = dispatcher_with("a" * 320 + "b" * 32)
+        dispatcher.queue = queue_class(dispatcher.queue)
+        dispatcher.note_giving_way(False)
+        ended = list(dispatcher.queue)[:320]
+        for task in ended[:20]:
+            dispatcher.withdraw_ended(task)
+        assert dispatcher.waiting() == 352
+        for task in ended[20:]:
+            dispatcher.withdraw_ended(task)
+        assert dispatcher.waiting() <= 34
+        assert "b" * 32 in "".join(choose(dispatcher) for _ in range(dispatcher.waiting()))
+        assert not dispatcher._asks
+        assert not dispatcher._ended  # Nothing keeps them alive.
 
     def test_has_one_at_the_front_that_does_not_give_way(self) -> None:
         dispatcher = dispatcher_with("ABcdE")

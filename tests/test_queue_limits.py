@@ -156,6 +156,19 @@ def test_request_that_has_waited_too_long_is_refused(simulate: Simulate) -> None
     assert rejects(sim) == {"queue-timeout": 1}
 
 
+def test_request_sent_ahead_gives_way_where_the_newest_is_first(simulate: Simulate) -> None:
+    """It is the loop that queues for it, as if it had just come."""
+    sim = held(simulate, queue_timeout=2)
+    sim.connect(get() + get())
+    assert not sim.channel.gives_way(True)
+    sim.advance(0.25, workers=False)
+    sim.dispatcher.run_next()
+    sim.settle(workers=False)
+    assert list(sim.dispatcher.queue) == [sim.channel]
+    assert sim.channel.gives_way(True)
+    assert not sim.channel.gives_way(False)
+
+
 def test_each_request_has_its_own_time_to_wait(simulate: Simulate) -> None:
     sim = held(simulate, queue_timeout=2)
     clients = []

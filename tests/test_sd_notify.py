@@ -16,7 +16,7 @@ import pytest
 
 from tests.compat.live import PATIENCE, hello
 from tests.fakes import FakeClock
-from waitress import create_server, serve
+from waitress import create_server, sd_notify, serve
 from waitress.eventloop import EventLoop
 from waitress.sd_notify import Notifier, notifier_from, notify, reloading
 
@@ -141,6 +141,25 @@ def test_manager_that_stays_away_is_told_of_once(
         clock.advance(5.125)
         event_loop.tell_due()
     assert caplog.text.count("cannot notify systemd") == 2
+
+
+def test_reload_at_the_moment_of_readiness_is_told(
+    manager: Manager, simulated: tuple[FakeClock, EventLoop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise systemd would wait for it."""
+    _, event_loop = simulated
+    notifier = Notifier(event_loop, manager.address, inf)
+
+    def interrupted(address: str, message: str, warns: bool = True) -> bool:
+        if message.startswith("READY=1\nMAINPID"):
+            with sd_notify.reloading():
+                pass
+        return notify(address, message, warns)
+
+    monkeypatch.setattr(sd_notify, "notify", interrupted)
+    notifier.handle_ready()
+    assert manager.read()[0] == "RELOADING=1"
+    Notifier.serving = None
 
 
 def test_no_watchdog_no_signs_of_life(

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.fakes import get
 from tests.looping import InThread
 from waitress import create_server, serve
 from waitress.server import BaseWSGIServer
-from waitress.signals import raise_again, signals_held, signals_stop, sigterm_ends
+from waitress.signals import StopSignals, sigterm_ends
 
 ROOT = Path(__file__).parent.parent
 
@@ -34,6 +35,13 @@ class Stopped:
         self, timeout: float | None = None, delay: float | None = None, reason: str = ""
     ) -> None:
         self.orders.append((timeout, delay, reason))
+
+
+@contextmanager
+def stopping(stopped: Stopped) -> Iterator[None]:
+    with StopSignals() as signals:
+        signals.stop(stopped)
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +63,7 @@ def handlers_of_this_process() -> Iterator[None]:
 )
 def test_first_signal_orders_the_end(number: int, order: Any) -> None:
     stopped = Stopped()
-    with signals_stop(stopped):
+    with stopping(stopped):
         signal.raise_signal(number)
     assert stopped.orders == [order]
 
@@ -63,7 +71,7 @@ def test_first_signal_orders_the_end(number: int, order: Any) -> None:
 @pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
 def test_second_signal_orders_it_at_once(second: signal.Signals) -> None:
     stopped = Stopped()
-    with signals_stop(stopped):
+    with stopping(stopped):
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(second)
     assert stopped.orders[1] == (0, 0, f"{second.name}, again")
@@ -121,14 +129,14 @@ def test_other_processes_leave_sigterm_to_the_system_before_they_serve() -> None
 
 
 def test_handlers_are_given_back() -> None:
-    with signals_stop(Stopped()):
+    with stopping(Stopped()):
         assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_handlers_are_given_back_after_an_exception() -> None:
-    with pytest.raises(ZeroDivisionError), signals_stop(Stopped()):
+    with pytest.raises(ZeroDivisionError), stopping(Stopped()):
         raise ZeroDivisionError
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
@@ -138,7 +146,7 @@ def test_handlers_of_others_are_left_alone() -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     stopped = Stopped()
-    with signals_stop(stopped):
+    with stopping(stopped):
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
     assert came == [signal.SIGTERM]
@@ -148,14 +156,14 @@ def test_handlers_of_others_are_left_alone() -> None:
 def test_handler_that_the_application_sets_meanwhile_stays() -> None:
     def own(number: int, frame: Any) -> None: ...
 
-    with signals_stop(Stopped()):
+    with stopping(Stopped()):
         signal.signal(signal.SIGTERM, own)
     assert signal.getsignal(signal.SIGTERM) is own
 
 
 def test_other_threads_take_none() -> None:
     def run() -> Any:
-        with signals_stop(Stopped()):
+        with stopping(Stopped()):
             return signal.getsignal(signal.SIGTERM)
 
     assert InThread(run).result() is signal.SIG_DFL
@@ -165,7 +173,7 @@ def test_break_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> N
     """As on Windows; here another signal stands for it."""
     monkeypatch.setattr(signal, "SIGBREAK", signal.SIGUSR2, raising=False)
     stopped = Stopped()
-    with signals_stop(stopped):
+    with stopping(stopped):
         signal.raise_signal(signal.SIGUSR2)
     assert stopped.orders == [(5, 0, "SIGUSR2")]
     assert signal.getsignal(signal.SIGUSR2) is signal.SIG_DFL
@@ -177,19 +185,26 @@ def test_break_is_taken_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_waits_until_the_server_is_made(number: int) -> None:
     before = signal.getsignal(number)
-    with signals_held() as came:
-        signal.raise_signal(number)
-        assert came == [number]
-    assert signal.getsignal(number) is before
     stopped = Stopped()
-    with signals_stop(stopped):
-        raise_again(came)
-    assert len(stopped.orders) == 1
+    with StopSignals() as signals:
+        signal.raise_signal(number)
+        assert stopped.orders == []
+        signals.stop(stopped)
+        assert len(stopped.orders) == 1
+        assert stopped.orders[0][2] == signal.Signals(number).name
+        signal.raise_signal(number)
+        assert stopped.orders[1][:2] == (0, 0)
+    assert signal.getsignal(number) is before
 
 
 def test_second_ctrl_c_does_not_wait() -> None:
-    with pytest.raises(KeyboardInterrupt), signals_held():
-        raise_again([signal.SIGINT, signal.SIGINT])
+    def interrupt_twice() -> None:
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+        raise AssertionError("both wait")
+
+    with pytest.raises(KeyboardInterrupt), StopSignals():
+        interrupt_twice()
 
 
 def test_signal_that_waited_comes_when_the_making_fails() -> None:
@@ -197,25 +212,75 @@ def test_signal_that_waited_comes_when_the_making_fails() -> None:
         signal.raise_signal(number)
         raise ZeroDivisionError
 
-    with pytest.raises(KeyboardInterrupt), signals_held():
+    with pytest.raises(KeyboardInterrupt), StopSignals():
         fail(signal.SIGINT)
-    with pytest.raises(ZeroDivisionError), signals_held():
+    with pytest.raises(ZeroDivisionError), StopSignals():
         raise ZeroDivisionError
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_signal_that_comes_while_its_handler_is_given_back_is_not_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_handler = signal.signal
+
+    def interrupted(number: int, handler: Any) -> Any:
+        if handler is signal.default_int_handler:
+            signal.raise_signal(signal.SIGINT)
+        return set_handler(number, handler)
+
+    stopped = Stopped()
+    with StopSignals() as signals:
+        signals.stop(stopped)
+        monkeypatch.setattr(signal, "signal", interrupted)
+    assert [reason for *_, reason in stopped.orders] == ["SIGINT"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_nobody_else_s_signals_wait_and_none_in_other_threads() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    with signals_held() as came:
+    stopped = Stopped()
+    with StopSignals() as signals:
         signal.raise_signal(signal.SIGTERM)
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
-    assert came == []
+        signals.stop(stopped)
+    assert stopped.orders == []
 
     def run() -> Any:
-        with signals_held():
+        with StopSignals():
             return signal.getsignal(signal.SIGINT)
 
     assert InThread(run).result() is signal.default_int_handler
+
+
+def test_handler_that_is_set_while_the_server_is_made_stays(no_leaks: None) -> None:
+    came: list[int] = []
+
+    def own(number: int, frame: Any) -> None:
+        came.append(number)
+        made[0].shutdown(5)
+
+    made: list[Any] = []
+
+    def make(app: Any, **kw: Any) -> Any:
+        signal.signal(signal.SIGTERM, own)
+        made.append(create_server(app, host="127.0.0.1", port=0))
+        made[0].trigger.pull_trigger(lambda: signal.raise_signal(signal.SIGTERM))
+        return made[0]
+
+    serve(hello, _server=make, _quiet=True)
+    assert came == [signal.SIGTERM]
+    assert signal.getsignal(signal.SIGTERM) is own
+
+
+def test_signal_comes_after_all_where_the_server_takes_none(no_leaks: None) -> None:
+    def make(app: Any, **kw: Any) -> Any:
+        server = create_server(app, host="127.0.0.1", port=0, handle_signals=False)
+        signal.raise_signal(signal.SIGINT)
+        return server
+
+    with pytest.raises(KeyboardInterrupt):
+        serve(hello, _server=make, _quiet=True)
 
 
 @pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="the system has no unix sockets")
@@ -249,6 +314,15 @@ def test_ctrl_c_that_is_not_ours_leaves_no_file_either(
     with pytest.raises(KeyboardInterrupt):
         serve(hello, unix_socket=str(path), handle_signals=False)
     assert not path.exists()
+
+
+def test_signal_for_the_server_of_somebody_else_is_his() -> None:
+    class Foreign:
+        def __init__(self, app: Any) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        serve(hello, _server=Foreign, _quiet=True)
 
 
 def test_server_of_somebody_else_is_left_to_him() -> None:

@@ -6,6 +6,7 @@ import errno
 import gc
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -392,6 +393,28 @@ class TestATokenOfAWorker:
         for _ in range(2):
             token.wake()
             token.wait()
+
+    @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="cannot signal a thread")
+    def test_does_not_end_a_sleep_for_a_signal(self, token):
+        before = signal.signal(signal.SIGUSR1, lambda number, frame: None)
+        begun = threading.Event()
+        woken = threading.Event()
+
+        def sleep():
+            begun.set()
+            token.wait()
+            woken.set()
+
+        sleeper = InThread(sleep)
+        try:
+            await_event(begun)
+            for _ in range(50):
+                signal.pthread_kill(sleeper.thread.ident, signal.SIGUSR1)
+            assert not woken.is_set()
+        finally:
+            token.wake()
+            sleeper.result()
+            signal.signal(signal.SIGUSR1, before)
 
     @needs_eventfd
     def test_is_one_that_the_system_gives_where_it_does(self):

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import ExitStack
 from typing import Any
 
 from waitress import (
@@ -32,7 +32,7 @@ from waitress import (
 )
 from waitress.server import create_server
 from waitress.shutdown import Shutdown
-from waitress.signals import raise_again, signals_held, signals_stop
+from waitress.signals import StopSignals
 from waitress.switching import switching_within
 
 __all__ = [
@@ -86,17 +86,18 @@ def serve(app: Any, **kw: Any) -> int | None:
     profiled = kw.pop("_profile", False)
     if not quiet:
         logging.basicConfig()
-    takes_signals = adjustments.asbool(kw.get("handle_signals", True))
-    holding: AbstractContextManager[list[int]] = nullcontext([])
-    with signals_held() if takes_signals else holding as came:
-        made = make_server(app, **kw)
-    # Whoever makes servers need not make ones of ours.
-    lifecycle = getattr(made, "lifecycle", None)
     with ExitStack() as at_end:
+        # First of all: a signal waits until there is something to stop.
+        takes_signals = adjustments.asbool(kw.get("handle_signals", True))
+        signals = at_end.enter_context(StopSignals(takes_signals))
+        made = make_server(app, **kw)
+        # Whoever makes servers need not make ones of ours.
+        lifecycle = getattr(made, "lifecycle", None)
         try:
             if isinstance(lifecycle, Shutdown):
-                _prepare(made, lifecycle, at_end)
-            raise_again(came)
+                _prepare(made, lifecycle, signals, at_end)
+            else:
+                signals.give_back()
             if not quiet:
                 made.print_listen("Serving on http://{}:{}")
         except BaseException:  # Ctrl-C, where the signals are not ours.
@@ -108,10 +109,12 @@ def serve(app: Any, **kw: Any) -> int | None:
     return (lifecycle.exit_status or None) if isinstance(lifecycle, Shutdown) else None
 
 
-def _prepare(made: Any, lifecycle: Shutdown, at_end: ExitStack) -> None:
-    """Take the signals, first of all, and whatever else is for as long as the server runs."""
+def _prepare(made: Any, lifecycle: Shutdown, signals: StopSignals, at_end: ExitStack) -> None:
+    """Begin whatever is for as long as the server runs."""
     if getattr(made.adj, "handle_signals", True):
-        at_end.enter_context(signals_stop(lifecycle))
+        signals.stop(lifecycle)
+    else:
+        signals.give_back()
     _notify_systemd(lifecycle)
     at_end.enter_context(switching_within(getattr(made.adj, "switch_interval", 0)))
 

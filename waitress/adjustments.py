@@ -17,6 +17,7 @@ Row 8: imports ``bind_names``, ``command_line``, ``compat``, ``converters``,
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 import warnings
@@ -49,6 +50,7 @@ from waitress.converters import (
     truthy,
 )
 from waitress.listen_addresses import resolve_listen, resolve_status_listen
+from waitress.proxy_headers import PROXY_HEADERS
 from waitress.settings import KNOWN_PROXY_HEADERS, SETTING_OF, SETTINGS
 from waitress.settings_schema import Check, Section, Setting, _int_marker, _str_marker
 from waitress.validation import (
@@ -66,6 +68,7 @@ from waitress.validation import (
 
 __all__ = [
     "KNOWN_PROXY_HEADERS",
+    "PROXY_HEADERS",
     "SETTINGS",
     "Adjustments",
     "AppResolutionError",
@@ -91,6 +94,14 @@ __all__ = [
     "str_iftruthy",
     "truthy",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a module that was always to be found here, and is rarely needed."""
+    if name in ("getopt", "pkgutil"):
+        return importlib.import_module(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 # The order of ``Adjustments._params`` is interface, and older than the order in which the
 # help tells of the settings. Newer settings follow in the table's order.

@@ -1058,8 +1058,12 @@ class HTTPChannel(PhasedChannel):
         error = ServiceUnavailable("The server has more to do than it can; please try again")
         error.reject_reason = "evicted"
         error.headers = (("Retry-After", "1"),)
-        self.refuse_queued(error)
-        self._flush()
+        try:
+            self.refuse_queued(error)
+            self._flush()
+        except Exception:  # noqa: BLE001 - an observer's, or a task's of the user's: anything
+            # The listener, which needs its place, shall not pay for it.
+            self.handle_error()
         self._close_now()
         return True
 
@@ -1215,9 +1219,9 @@ class HTTPChannel(PhasedChannel):
 
     def _has_queued_again(self) -> bool:
         """Queue behind the others, so that no pipelining client keeps a worker to itself."""
-        if not self.outbound.has_room(self.adj):
-            return False
         self._queued_again_at = self.event_loop.clock()
+        if not self.outbound.has_room(self.adj):
+            return False  # The loop queues it, when there is room.
         try:
             self.server.add_task(self)
         except Exception:

@@ -25,6 +25,7 @@ import re
 from collections.abc import Iterable, Mapping
 from io import BytesIO
 from typing import Any, NoReturn, Protocol, TypeVar
+from urllib import parse
 from urllib.parse import unquote_to_bytes
 
 from waitress.buffers import OverflowableBuffer
@@ -62,6 +63,7 @@ __all__ = [
     "find_double_newline",
     "first_line_re",
     "get_header_lines",
+    "parse",
     "split_uri",
     "unquote_bytes_to_wsgi",
 ]

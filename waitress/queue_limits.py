@@ -136,6 +136,9 @@ if TYPE_CHECKING:
         def handle_error(self) -> None: ...
         def refuse_queued(self, error: Any) -> None: ...
 
+        event_loop: Any
+        _queued_again_at: float
+
 else:
     _Channel = object
 
@@ -167,6 +170,7 @@ class LimitedWait(_Channel):
 
     def _has_queued_again(self) -> bool:
         """Leave it to the loop to queue for the next request: limits are the loop's."""
+        self._queued_again_at = self.event_loop.clock()
         return False
 
     def del_channel(self, map: Any = None) -> None:

@@ -29,6 +29,7 @@ from waitress.utilities import (
     Error,
     RequestEntityTooLarge,
     RequestHeaderFieldsTooLarge,
+    find_double_newline,
 )
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "ChunkedReceiver",
     "FixedStreamReceiver",
     "ReceiverState",
+    "find_double_newline",
 ]
 
 #: Longest chunk-size line, extensions included, without its CRLF. Go's net/http and

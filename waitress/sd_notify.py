@@ -85,8 +85,9 @@ class Notifier:
 
     def handle_ready(self) -> None:
         """Tell that the server serves."""
-        notify(self.address, f"READY=1\nMAINPID={os.getpid()}\nSTATUS=serving")
+        # First: a reload that comes at once is told, or systemd would wait for it.
         Notifier.serving = self
+        notify(self.address, f"READY=1\nMAINPID={os.getpid()}\nSTATUS=serving")
         self._arm()
 
     def handle_deadline(self, now: float) -> None:

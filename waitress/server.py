@@ -285,9 +285,10 @@ if hasattr(socket, "AF_UNIX"):
                 # Linux' abstract names are no files.
                 self.bind(path)
                 return
-            if _is_listened_to(path):
+            reason = _why_not_ours(path)
+            if reason is not None:
                 # Two servers by mistake: the first would lose its clients, and not know it.
-                raise OSError(errno.EADDRINUSE, "another server listens on it")
+                raise OSError(errno.EADDRINUSE, reason)
             cleanup_unix_socket(path)
             self.bind(path)
             if os.path.exists(path):
@@ -328,14 +329,16 @@ if hasattr(socket, "AF_UNIX"):
                         os.unlink(self._path)
 
 
-def _is_listened_to(path: str) -> bool:
-    """Say whether a server, and not only the file that one left, is behind a unix socket."""
+def _why_not_ours(path: str) -> str | None:
+    """Return why a unix socket must not be replaced; ``None`` for what a dead server left."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.setblocking(False)
         try:
             probe.connect(path)
         except BlockingIOError:  # So many wait there already.
-            return True
+            pass
+        except PermissionError:
+            return "it is another user's, whose server may listen on it"
         except OSError:
-            return False
-    return True
+            return None
+    return "another server listens on it"

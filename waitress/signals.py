@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Protocol
 
-__all__ = ["Stoppable", "raise_again", "signals_held", "signals_stop", "sigterm_ends"]
+__all__ = ["StopSignals", "Stoppable", "sigterm_ends"]
 
 #: The signals that are taken where nobody else has: the handler that means so, and the
 #: seconds that are left then and in which connections are accepted still. None: as the
@@ -34,73 +34,87 @@ class Stoppable(Protocol):
         """Have it end within ``timeout`` seconds."""
 
 
-@contextmanager
-def signals_held() -> Iterator[list[int]]:
-    """Have SIGTERM and Ctrl-C wait while a server is made, where nobody has a handler for it.
+class StopSignals:
+    """Has SIGTERM and Ctrl-C, and on Windows Ctrl-Break, stop a server while this lasts.
 
-    They would leave an address bound, or the file of a unix socket. The number of one that
-    came is yielded, for the caller to raise when it can be taken; it is raised here when
-    the making fails. A second one is not held: the making may take long.
+    Only signals that nobody has a handler for are taken, and only in the main thread, since
+    no other may. What was taken is given back at the end, unless the application has put its
+    own handler there meanwhile.
+
+    As long as there is no server (:meth:`stop`), the first signal waits: it would leave an
+    address bound, or the file of a unix socket. It comes at the end if there never is one. A
+    second one does not wait: making a server may take long.
+
+    With a server, the first signal orders its end, and any further one that it comes at once.
     """
-    came: list[int] = []
-    held: dict[int, Any] = {}
 
-    def hold(number: int, frame: FrameType | None) -> None:
-        if came:
-            signal.signal(number, held[number])
-            signal.raise_signal(number)
+    def __init__(self, takes_any: bool = True) -> None:
+        """Take nothing yet.
+
+        Args:
+            takes_any: whether any signal is to be taken at all.
+        """
+        self._takes_any = takes_any
+        self._stoppable: Stoppable | None = None
+        #: Those that came, and those of them that wait.
+        self._came: list[int] = []
+        self._waiting: list[int] = []
+        #: Our handler of each signal taken, and the one that was there before.
+        self._taken: dict[int, tuple[Any, Any]] = {}
+        #: What a signal orders.
+        self._terms: dict[int, tuple[float | None, float | None]] = {}
+
+    def __enter__(self) -> StopSignals:
+        if self._takes_any and threading.current_thread() is threading.main_thread():
+            handle = self._handle  # One object: it is recognised by that.
+            for name, default, timeout, delay in _TAKEN:
+                number = getattr(signal, name, None)
+                if number is not None and signal.getsignal(number) is default:
+                    self._terms[number] = timeout, delay
+                    self._taken[number] = handle, default
+                    signal.signal(number, handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.give_back()
+
+    def stop(self, stoppable: Stoppable) -> None:
+        """Have the signals stop this from now on, those that have come among them."""
+        self._stoppable = stoppable
+        while self._waiting:
+            self._order(stoppable, self._waiting.pop())
+
+    def give_back(self) -> None:
+        """Take no signals any more; let those come that have waited."""
+        while self._taken:
+            self._give_back(next(iter(self._taken)))
+        while self._waiting:
+            signal.raise_signal(self._waiting.pop())
+
+    def _give_back(self, number: int) -> None:
+        ours, before = self._taken[number]
+        if signal.getsignal(number) is ours:
+            signal.signal(number, before)
+        # After it: the same signal may come in between.
+        self._taken.pop(number, None)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        # Between any two instructions: nothing is done here but to note it, or to tell.
+        self._came.append(number)
+        if self._stoppable is not None:
+            self._order(self._stoppable, number)
+        elif len(self._came) == 1:
+            self._waiting.append(number)
         else:
-            came.append(number)
+            self._give_back(number)
+            signal.raise_signal(number)
 
-    if threading.current_thread() is threading.main_thread():
-        for name, default, *_ in _TAKEN:
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is default:
-                held[number] = default
-                signal.signal(number, hold)
-    try:
-        yield came
-    except BaseException:
-        _restore(held)
-        raise_again(came)
-        raise
-    _restore(held)
-
-
-def _restore(handlers: dict[int, Any]) -> None:
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
-
-
-def raise_again(numbers: list[int]) -> None:
-    """Raise the signals that were held."""
-    for number in numbers:
-        signal.raise_signal(number)
-
-
-@contextmanager
-def signals_stop(stoppable: Stoppable) -> Iterator[None]:
-    """Have SIGTERM and Ctrl-C, and on Windows Ctrl-Break, stop a server while this lasts.
-
-    The first of them orders the end, any further one that it comes at once. Only signals
-    that nobody has a handler for are taken, and only in the main thread, since no other
-    may. What was taken is given back at the end.
-    """
-    previous: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():
-        take = _handlers(stoppable)
-        for name, default, timeout, delay in _TAKEN:
-            number = getattr(signal, name, None)
-            if number is not None and signal.getsignal(number) is default:
-                previous[number] = signal.signal(number, take(timeout, delay))
-    ours = {number: signal.getsignal(number) for number in previous}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            # Unless the application has put its own there meanwhile.
-            if signal.getsignal(number) is ours[number]:
-                signal.signal(number, handler)
+    def _order(self, stoppable: Stoppable, number: int) -> None:
+        name = signal.Signals(number).name
+        if len(self._came) > 1:
+            stoppable.order(0, 0, f"{name}, again")
+        else:
+            stoppable.order(*self._terms[number], name)
 
 
 @contextmanager
@@ -126,21 +140,3 @@ def sigterm_ends() -> Iterator[None]:
         # Unless the application has put its own there meanwhile.
         if signal.getsignal(signal.SIGTERM) is end:
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _handlers(stoppable: Stoppable) -> Callable[..., Callable[[int, FrameType | None], None]]:
-    came: list[int] = []
-
-    def take(timeout: float | None, delay: float | None) -> Callable[[int, FrameType | None], None]:
-        def handle(number: int, frame: FrameType | None) -> None:
-            # Between any two instructions of the loop: nothing is done here but to tell it.
-            came.append(number)
-            name = signal.Signals(number).name
-            if len(came) > 1:
-                stoppable.order(0, 0, f"{name}, again")
-            else:
-                stoppable.order(timeout, delay, name)
-
-        return handle
-
-    return take

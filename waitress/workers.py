@@ -16,8 +16,10 @@ Tasks are served in the order of their arrival, until somebody tells that one of
 *give way* (:meth:`ThreadedTaskDispatcher.note_giving_way`): as a rule, because its client
 may have left. Then each is asked as it is taken, and those that do so are served when no
 other waits. Where clients leave because they have waited for long, the newest goes first
-until all have been served: it has the longest before it that its client will wait, and
-whoever is served in the order of arrival then is served when it is about to leave.
+until that has been over for a second: it has the longest before it that its client will
+wait, and whoever is served in the order of arrival then is served when it is about to
+leave. Both are what is usual, not what is sure: one of sixteen tasks is taken from those
+that were passed over.
 
 Row 4: imports utilities.
 """
@@ -27,15 +29,30 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from math import inf
 from typing import Any, Protocol
 
 from waitress.utilities import logger, queue_logger
 
 __all__ = ["Task", "ThreadedTaskDispatcher", "Token"]
+
+
+#: What wakes who sleeps on a descriptor: the number 1 in the machine's notation.
+_ONE = (1).to_bytes(8, sys.byteorder)
+#: For so long the newest is first, from when a client was last seen to have left for
+#: having waited, in seconds.
+NEWEST_FIRST_SECONDS = 1.0
+#: Nobody is passed over for ever. Of so many tasks served, one is the first that gave way,
+#: though others wait: its client may have ended its own side only. And while the newest is
+#: first, one is the oldest: its client may be patient.
+FAIR_TURN = 16
+#: Of those that wait, one part of so many may be tasks that have nothing to do any more.
+ENDED_PART = 16
 
 
 class Task(Protocol):
@@ -92,12 +109,12 @@ class EventfdToken(Token):
         self._lock = threading.Lock()
 
     def wait(self) -> None:
-        os.eventfd_read(self._fd)
+        os.read(self._fd, 8)  # eventfd_read() would not go on after a signal.
 
     def wake(self) -> None:
         with self._lock:
             if self._fd >= 0:
-                os.eventfd_write(self._fd, 1)
+                os.write(self._fd, _ONE)
 
     def close(self) -> None:
         with self._lock:
@@ -129,6 +146,8 @@ class ThreadedTaskDispatcher:
     active_count: int = 0
     #: The process that the threads were started in, once one was.
     process_id: int | None = None
+    #: The time, in seconds; tests have a clock of their own.
+    clock: Callable[[], float] = staticmethod(time.monotonic)
     logger: logging.Logger = logger
     queue_logger: logging.Logger = queue_logger
     #: Whether a subclass's workers may wait on ``queue_cv``, as they could always.
@@ -152,8 +171,13 @@ class ThreadedTaskDispatcher:
         self.queue: deque[Task] = deque()
         #: Those taken from the queue that gave way; they still wait.
         self.given_way: deque[Task] = deque()
-        #: Whether tasks are asked, and whether the newest is first; see the module.
-        self._asks = self._newest_first = False
+        #: Whether tasks are asked, and until when the newest is first; see the module.
+        self._asks = False
+        self._newest_until = -inf
+        #: How many were chosen so.
+        self._chosen = 0
+        #: Tasks that have nothing to do any more, and may be in the queue still.
+        self._ended: set[Task] = set()
         self._idle: list[Token] = []
         #: Whether whoever adds tasks wakes nobody, because somebody is about to.
         self._holds_wakeups = False
@@ -217,7 +241,12 @@ class ThreadedTaskDispatcher:
 
     def _choose_locked(self) -> Task:
         """Take the task that is to be served next, where some may give way."""
-        queue, given_way, newest_first = self.queue, self.given_way, self._newest_first
+        queue, given_way = self.queue, self.given_way
+        self._chosen += 1
+        turn = self._chosen % FAIR_TURN
+        if turn == 0 and given_way:
+            return given_way.popleft()
+        newest_first = self.clock() < self._newest_until and turn != FAIR_TURN // 2
         take = queue.pop if newest_first else queue.popleft
         chosen = None
         while queue and chosen is None:
@@ -233,9 +262,11 @@ class ThreadedTaskDispatcher:
             queue.remove(queue[0])
         if chosen is None:
             chosen = given_way.popleft()
-        if not queue:  # All have been asked, and nobody waits in vain.
-            self._newest_first = False
+        if not queue:  # All have been asked.
+            self._newest_until = -inf
             self._asks = bool(given_way)
+            if not self._asks:
+                self._ended.clear()
         return chosen
 
     def note_giving_way(self, is_overloaded: bool) -> None:
@@ -246,7 +277,8 @@ class ThreadedTaskDispatcher:
         """
         with self.lock:
             self._asks = True
-            self._newest_first = self._newest_first or is_overloaded
+            if is_overloaded:
+                self._newest_until = self.clock() + NEWEST_FIRST_SECONDS
 
     def _leave_locked(self, thread_no: int) -> None:
         self.active_count -= 1
@@ -322,7 +354,7 @@ class ThreadedTaskDispatcher:
                 token = self._idle.pop()
             if self._notifies:
                 self.queue_cv.notify()
-            queued = len(self.queue)
+            queued = len(self.queue) + len(self.given_way)
             idle = len(self.threads) - self.stop_count - self.active_count
         if token is not None:
             token.wake()  # Without the lock, which is what the worker wants first.
@@ -383,12 +415,22 @@ class ThreadedTaskDispatcher:
             return _remove(task, self.queue) or _remove(task, self.given_way)
 
     def withdraw_ended(self, task: Task) -> None:
-        """Take a task back that has nothing to do any more, if it might stay for long.
+        """Take a task back, soon, that has nothing to do any more, if it might stay for long.
 
-        One that is taken in its turn costs less than the search for it.
+        One that is taken in its turn costs less than the search for it, and many cost less
+        together.
         """
-        if self._asks:
-            self.withdraw(task)
+        if not self._asks:
+            return
+        with self.lock:
+            self._ended.add(task)
+            if len(self._ended) * ENDED_PART > len(self.queue) + len(self.given_way):
+                for tasks in (self.queue, self.given_way):
+                    remaining = [each for each in tasks if each not in self._ended]
+                    tasks.clear()
+                    for each in remaining:
+                        tasks.append(each)
+                self._ended.clear()
 
     def shutdown(self, cancel_pending: bool = True, timeout: float = 5) -> bool:
         """End all threads.

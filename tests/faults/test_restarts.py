@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import signal
 import socket
 from pathlib import Path
@@ -59,6 +60,26 @@ def test_port_of_a_killed_server_is_free_at_once(no_leaks: None) -> None:
         assert second.ask("/two").body == b"/two"
     finally:
         second.stop()
+
+
+@needs_unix
+def test_unix_socket_that_belongs_to_another_user_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody else can find out whether his server listens."""
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as theirs:
+        theirs.bind(str(path))
+        made = path.stat()
+
+        def deny(self: socket.socket, address: str) -> None:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+        monkeypatch.setattr(socket.socket, "connect", deny)
+        with nothing_left_behind(), pytest.raises(OSError, match="it is another user's") as refused:
+            create_server(hello, unix_socket=str(path))
+    assert refused.value.errno == errno.EADDRINUSE
+    assert path.stat().st_ino == made.st_ino
 
 
 @needs_unix
