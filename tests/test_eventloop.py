@@ -1615,7 +1615,7 @@ class TestAHandOver:
         world.loop._unawaited = 5  # Even where waiting has not been worth while.
         pool = Pool()
         pool.on_wake_first = lambda: world.loop.touch_threadsafe(world.native)
-        world.loop.join_pool(pool)
+        world.loop.join_pool("server", pool)
         world.turn((3, READ))
         assert world.native.events == ["events 1", "started", "ready"]
 
@@ -1623,41 +1623,49 @@ class TestAHandOver:
         world = self.world(1.5)
         said = world.native.events
         pool = Pool(said)
-        world.loop.join_pool(pool)
+        world.loop.join_pool("server", pool)
         world.loop._hand_over_lock = SimpleNamespace(acquire=lambda timeout: said.append("waited"))
         world.turn((3, READ))
-        assert said == ["events 1", "held", "started", "first", "waited", "rest"]
+        assert said == ["rest", "events 1", "held", "started", "first", "waited", "rest"]
 
     def test_wakes_workers_whatever_happens(self):
         world = self.world(1.5)
         said = world.native.events
-        world.loop.join_pool(Pool(said))
+        world.loop.join_pool("server", Pool(said))
         interrupt = Raises(KeyboardInterrupt())
         world.native.actions["started"] = Raises(ExitNow())
         with pytest.raises(ExitNow):
             world.turn((3, READ))
-        assert said == ["events 1", "held", "started", "first"]
+        assert said == ["rest", "events 1", "held", "started", "rest"]
         said.clear()
         del world.native.actions["started"]
         world.loop._hand_over_lock = SimpleNamespace(acquire=lambda timeout: interrupt())
         with pytest.raises(KeyboardInterrupt):
             world.turn((3, READ))
-        assert said == ["events 1", "held", "started", "first", "rest"]
+        assert said == ["rest", "events 1", "held", "started", "first", "rest"]
 
     def test_is_to_each_pool_once_however_many_servers_share_it(self):
         world = self.world(0)
         said = world.native.events
         pool = Pool(said)
-        for _ in range(2):
-            world.loop.join_pool(pool)
-        world.loop.leave_pool(pool)
-        world.loop.leave_pool(Pool(said))  # A stranger.
+        for server in ("a", "b"):
+            world.loop.join_pool(server, pool)
+        world.loop.leave_pool("a")
+        world.loop.leave_pool("a")
+        world.loop.leave_pool("a stranger")
         world.turn((3, READ))
-        assert said == ["events 1", "held", "started", "first", "rest"]
+        assert said == ["rest", "events 1", "held", "started", "first", "rest"]
         said.clear()
-        world.loop.leave_pool(pool)
+        world.loop.leave_pool("b")
         world.turn((3, READ))
         assert said == ["events 1", "started"]
+
+    def test_that_was_interrupted_is_made_up_for_by_the_next_run(self):
+        world = self.world(0)
+        said = world.native.events
+        world.loop.join_pool("server", Pool(said))
+        world.loop.run(0, lambda *_: None, count=0)
+        assert said == ["rest"]
 
     def test_of_nothing_is_not_awaited(self):
         world = self.world(1.5)

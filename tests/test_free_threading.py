@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.compat.live import Running, hello
+from tests.looping import InThread
 from waitress import create_server
 from waitress.eventloop import EventLoop, FencedEventLoop, SocketMap, event_loop_of
 
@@ -69,6 +70,19 @@ def test_touching_and_taking_happen_under_the_lock() -> None:
     assert list(loop.ready) == [obj]
     assert waits_for(loop.flag_lock, loop.ready.popleft)
     assert not obj.touched
+
+
+def test_signal_may_touch_while_the_thread_that_it_interrupts_does() -> None:
+    loop = FencedEventLoop()
+    obj = Touched()
+    InThread(lambda: touch_within(loop, obj)).result()
+    assert list(loop.ready) == [obj]
+
+
+def touch_within(loop: FencedEventLoop, obj: Touched) -> None:
+    """Do what a handler does that comes while its thread has the lock."""
+    with loop.flag_lock:
+        loop.touch_threadsafe(obj)
 
 
 def test_touching_says_whether_the_loop_has_to_be_woken() -> None:

@@ -550,6 +550,25 @@ class TestADispatcher:
         assert not dispatcher._asks
         assert not dispatcher._ended  # Nothing keeps them alive.
 
+    def test_keeps_the_turns_of_peers_when_it_takes_many_back(self) -> None:
+        class OfPeer(Giving):
+            def __init__(self, name: str, peer: str) -> None:
+                super().__init__(name)
+                self.addr = (peer, 1)
+
+        dispatcher = ThreadedTaskDispatcher()
+        dispatcher.queue = FairQueue()
+        for name in "abc":
+            dispatcher.add_task(OfPeer(name, "192.0.2.1"))
+        left = OfPeer("L", "192.0.2.3")
+        dispatcher.add_task(OfPeer("x", "192.0.2.2"))
+        dispatcher.add_task(left)
+        dispatcher.note_giving_way(False)
+        assert choose(dispatcher) == "a"
+        dispatcher.withdraw_ended(left)
+        assert "".join(choose(dispatcher) for _ in range(3)) == "xbc"
+        assert not dispatcher.waiting()
+
     def test_has_one_at_the_front_that_does_not_give_way(self) -> None:
         dispatcher = dispatcher_with("ABcdE")
         dispatcher.note_giving_way(True)

@@ -172,6 +172,14 @@ def test_second_address_in_use_leaves_nothing_of_the_first(taken: int) -> None:
     assert socket_map == {}
 
 
+def test_address_in_use_leaves_no_workers_with_the_loop(taken: int) -> None:
+    """Who tries again and again has his map still."""
+    socket_map = wasyncore.SocketMap()
+    with pytest.raises(OSError, match=str(taken)):
+        create_server(hello, map=socket_map, host="127.0.0.1", port=taken)
+    assert wasyncore.event_loop_of(socket_map)._pools == ()
+
+
 def test_dispatcher_that_was_given_survives_an_address_in_use(taken: int) -> None:
     dispatcher = ThreadedTaskDispatcher()
     dispatcher.set_thread_count(1)

@@ -237,6 +237,69 @@ def test_signal_that_comes_while_its_handler_is_given_back_is_not_lost(
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_signal_amid_the_taking_of_others_leaves_none_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_handler = signal.signal
+
+    def interrupted(number: int, handler: Any) -> Any:
+        before = set_handler(number, handler)
+        if number == signal.SIGTERM and handler is not signal.SIG_DFL:
+            signal.raise_signal(signal.SIGINT)
+        return before
+
+    monkeypatch.setattr(signal, "signal", interrupted)
+    with pytest.raises(KeyboardInterrupt), StopSignals():
+        raise AssertionError("it was interrupted before")
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_no_signals_are_taken_where_there_are_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a subinterpreter, whose main thread may set no handlers either."""
+
+    def refuse(number: int, handler: Any) -> Any:
+        raise ValueError("signal only works in main thread of the main interpreter")
+
+    stopped = Stopped()
+    with monkeypatch.context() as patched:
+        patched.setattr(signal, "signal", refuse)
+        with StopSignals() as signals:
+            signals.stop(stopped)
+    assert stopped.orders == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the system has no fork()")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_end_what_the_application_forks(number: int) -> None:
+    """As multiprocessing's terminate() wants; they are not for the child's copy of the server."""
+    stopped = Stopped()
+    with stopping(stopped):
+        child = os.fork()
+        if child == 0:
+            try:
+                signal.raise_signal(number)
+            finally:
+                os._exit(len(stopped.orders))
+        _, status = os.waitpid(child, 0)
+        assert signal.getsignal(number) not in (signal.SIG_DFL, signal.default_int_handler)
+    if number == signal.SIGTERM:
+        assert os.waitstatus_to_exitcode(status) == -signal.SIGTERM
+    else:  # KeyboardInterrupt, and nobody was ordered anything.
+        assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_signals_of_another_process_than_the_server_s_take_their_course(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stopped = Stopped()
+    with stopping(stopped):
+        monkeypatch.setattr(os, "getpid", lambda: -1)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert stopped.orders == []
+
+
 def test_nobody_else_s_signals_wait_and_none_in_other_threads() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     stopped = Stopped()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import logging
 import os
-import signal
 import sys
 import threading
 import time
@@ -18,9 +16,8 @@ import pytest
 
 from tests.looping import PATIENCE, InThread, await_event
 from waitress import task as task_module
-from waitress import workers as workers_module
 from waitress.utilities import logger, queue_logger
-from waitress.workers import EventfdToken, ThreadedTaskDispatcher, Token
+from waitress.workers import ThreadedTaskDispatcher
 
 pytestmark = pytest.mark.usefixtures("no_leaks")
 
@@ -291,12 +288,15 @@ class TestServing:
 class TestSleepers:
     """Workers that wait for something to do."""
 
-    class Token(Token):
+    class Token:
         def __init__(self):
-            self.wakes = 0
+            self.releases = 0
 
-        def wake(self):
-            self.wakes += 1
+        def locked(self):
+            return not self.releases
+
+        def release(self):
+            self.releases += 1
 
     def asleep(self, unstarted, count):
         tokens = [self.Token() for _ in range(count)]
@@ -306,20 +306,20 @@ class TestSleepers:
     def test_are_woken_one_for_each_task_the_last_to_fall_asleep_first(self, unstarted):
         tokens = self.asleep(unstarted, 3)
         unstarted.add_task(Job())
-        assert [token.wakes for token in tokens] == [0, 0, 1]
+        assert [token.releases for token in tokens] == [0, 0, 1]
         unstarted.add_task(Job())
-        assert [token.wakes for token in tokens] == [0, 1, 1]
+        assert [token.releases for token in tokens] == [0, 1, 1]
 
     def test_sleep_on_while_wakeups_are_held(self, unstarted):
         tokens = self.asleep(unstarted, 3)
         unstarted.hold_wakeups()
         unstarted.add_task(Job())
         unstarted.add_task(Job())
-        assert [token.wakes for token in tokens] == [0, 0, 0]
+        assert [token.releases for token in tokens] == [0, 0, 0]
         unstarted.wake_first()
-        assert [token.wakes for token in tokens] == [0, 0, 1]
+        assert [token.releases for token in tokens] == [0, 0, 1]
         unstarted.add_task(Job())  # Held no more.
-        assert [token.wakes for token in tokens] == [0, 1, 1]
+        assert [token.releases for token in tokens] == [0, 1, 1]
 
     def test_are_woken_for_what_the_first_one_has_left(self, unstarted):
         tokens = self.asleep(unstarted, 4)
@@ -329,7 +329,7 @@ class TestSleepers:
         unstarted.wake_first()
         unstarted.queue.popleft()
         unstarted.wake_rest()
-        assert [token.wakes for token in tokens] == [0, 1, 1, 1]
+        assert [token.releases for token in tokens] == [0, 1, 1, 1]
 
     def test_are_all_woken_for_more_tasks_than_they_are(self, unstarted):
         tokens = self.asleep(unstarted, 2)
@@ -338,14 +338,14 @@ class TestSleepers:
             unstarted.add_task(Job())
         unstarted.wake_first()
         unstarted.wake_rest()
-        assert [token.wakes for token in tokens] == [1, 1]
+        assert [token.releases for token in tokens] == [1, 1]
 
     def test_sleep_on_where_there_is_nothing_to_do(self, unstarted):
         tokens = self.asleep(unstarted, 2)
         unstarted.hold_wakeups()
         unstarted.wake_first()
         unstarted.wake_rest()
-        assert [token.wakes for token in tokens] == [0, 0]
+        assert [token.releases for token in tokens] == [0, 0]
 
     def test_that_are_none_need_not_be_woken(self, unstarted):
         unstarted.hold_wakeups()
@@ -353,6 +353,34 @@ class TestSleepers:
         unstarted.wake_first()
         unstarted.wake_rest()
         assert len(unstarted.queue) == 1
+
+    def test_are_woken_by_the_next_where_an_interruption_prevented_it(self, unstarted):
+        tokens = self.asleep(unstarted, 2)
+        unstarted.hold_wakeups()
+        unstarted.add_task(Job())
+        unstarted.wake_rest()  # Without the first: the loop was interrupted, and runs again.
+        unstarted.add_task(Job())
+        assert [token.releases for token in tokens] == [1, 1]
+
+    def test_that_were_released_by_who_was_interrupted_are_not_released_again(self, unstarted):
+        tokens = self.asleep(unstarted, 2)
+        tokens[1].release()
+        for _ in range(2):
+            unstarted.add_task(Job())
+        assert [token.releases for token in tokens] == [1, 1]
+
+    def test_find_their_token_where_who_woke_them_was_interrupted(self, pool):
+        pool.set_thread_count(1)
+        assert all_idle(pool)
+        (token,) = pool._idle
+        job = Job()
+        with pool.lock:
+            pool.queue.append(job)
+            token.release()
+        await_event(job.ended)
+        assert all_idle(pool)
+        assert pool._idle == [token]
+        assert pool.active_count == 0
 
     def test_are_all_woken_where_each_task_waits_for_the_others(self, pool):
         pool.set_thread_count(8)
@@ -365,108 +393,6 @@ class TestSleepers:
         pool.add_task(ended)
         await_event(ended.ended)
         assert not barrier.broken
-
-
-def refuse_descriptors_for_tokens(*_):
-    raise OSError(errno.EMFILE, "no descriptor is left")
-
-
-needs_eventfd = pytest.mark.skipif(not hasattr(os, "eventfd"), reason="of Linux")
-
-
-class TestATokenOfAWorker:
-    @pytest.fixture(params=[Token, pytest.param(EventfdToken, marks=needs_eventfd)])
-    def token(self, request):
-        token = request.param()
-        yield token
-        token.close()
-
-    def test_ends_a_sleep(self, token):
-        slept = []
-        sleeper = InThread(lambda: slept.append(token.wait()))
-        assert slept == []
-        token.wake()
-        sleeper.result()
-        assert slept == [None]
-
-    def test_ends_a_sleep_that_has_not_begun(self, token):
-        for _ in range(2):
-            token.wake()
-            token.wait()
-
-    @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="cannot signal a thread")
-    def test_does_not_end_a_sleep_for_a_signal(self, token):
-        before = signal.signal(signal.SIGUSR1, lambda number, frame: None)
-        begun = threading.Event()
-        woken = threading.Event()
-
-        def sleep():
-            begun.set()
-            token.wait()
-            woken.set()
-
-        sleeper = InThread(sleep)
-        try:
-            await_event(begun)
-            for _ in range(50):
-                signal.pthread_kill(sleeper.thread.ident, signal.SIGUSR1)
-            assert not woken.is_set()
-        finally:
-            token.wake()
-            sleeper.result()
-            signal.signal(signal.SIGUSR1, before)
-
-    @needs_eventfd
-    def test_is_one_that_the_system_gives_where_it_does(self):
-        token = workers_module._new_token()
-        assert type(token) is EventfdToken
-        token.close()
-
-    @needs_eventfd
-    def test_needs_no_descriptor_where_there_is_none(self, monkeypatch):
-        monkeypatch.setattr(os, "eventfd", refuse_descriptors_for_tokens)
-        assert type(workers_module._new_token()) is Token
-
-    def test_needs_no_system_that_has_such_descriptors(self, monkeypatch):
-        monkeypatch.delattr(os, "eventfd", raising=False)
-        assert type(workers_module._new_token()) is Token
-
-    @needs_eventfd
-    def test_that_is_closed_wakes_nobody_who_has_its_number(self):
-        token = EventfdToken()
-        fd = token._fd
-        token.close()
-        token.close()
-        successor = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        assert successor == fd  # The lowest number that is free.
-        token.wake()
-        with pytest.raises(BlockingIOError):
-            os.eventfd_read(successor)
-        os.close(successor)
-
-    @needs_eventfd
-    def test_sleeps_in_the_system_only_where_threads_are_the_systems(self, monkeypatch):
-        class GreenLock:
-            """What gevent has in the place of a lock."""
-
-            def acquire(self):
-                return True
-
-        monkeypatch.setattr(threading, "Lock", GreenLock)
-        assert type(workers_module._new_token()) is Token
-
-    @pytest.mark.parametrize("has_eventfd", [True, False])
-    def test_serves_a_pool_of_either_kind(self, pool, monkeypatch, has_eventfd):
-        if not has_eventfd:
-            monkeypatch.delattr(os, "eventfd", raising=False)
-        pool.set_thread_count(2)
-        assert all_idle(pool)
-        jobs = [Job() for _ in range(50)]
-        for job in jobs:
-            pool.add_task(job)
-            await_event(job.ended)
-        pool.shutdown(timeout=PATIENCE)
-        assert pool.threads == set()
 
 
 class TestTheNumberOfThreads:
@@ -609,8 +535,9 @@ class TestTheDepthOfTheQueue:
 
 
 class TestThreadsOfASubclassItself:
-    def test_are_woken_in_the_way_that_is_known(self):
-        class Waiting(ThreadedTaskDispatcher):
+    @pytest.mark.parametrize("is_mixed_in", [False, True])
+    def test_are_woken_in_the_way_that_is_known(self, is_mixed_in):
+        class Waits:
             def handler_thread(self, thread_no):
                 with self.queue_cv:
                     while not self.queue and not self.stop_count:
@@ -622,6 +549,16 @@ class TestThreadsOfASubclassItself:
                     while not self.stop_count:
                         self.queue_cv.wait()
                     self._leave_locked(thread_no)
+
+        if is_mixed_in:
+
+            class Waiting(Waits, ThreadedTaskDispatcher):
+                """Has its threads from elsewhere."""
+
+        else:
+
+            class Waiting(ThreadedTaskDispatcher):
+                handler_thread = Waits.handler_thread
 
         pool = Waiting()
         pool.set_thread_count(1)

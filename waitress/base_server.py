@@ -126,7 +126,7 @@ class BaseWSGIServer(Running, Listener):
         self._event_loop = wasyncore.event_loop_of(map)
         self._make_alerts()
         if isinstance(self.task_dispatcher, ThreadedTaskDispatcher):
-            self._event_loop.join_pool(self.task_dispatcher)
+            self._event_loop.join_pool(self, self.task_dispatcher)
         self.audience = Audience(self, self._event_loop)
         if getattr(adj, "timeline_environ", False):
             self.audience.record(fills_environ=True)
@@ -205,6 +205,7 @@ class BaseWSGIServer(Running, Listener):
     def abandon(self) -> None:
         """Undo the opening; leave nothing behind but a socket that was handed in."""
         self._close_access_log()
+        self._event_loop.leave_pool(self)
         for listener in self.status_listeners:
             listener.abandon()
         self.trigger.close()
@@ -291,7 +292,7 @@ class BaseWSGIServer(Running, Listener):
             if alert is not None:
                 alert.forget()
         # The dispatcher may go on without the server.
-        self._event_loop.leave_pool(self.task_dispatcher)
+        self._event_loop.leave_pool(self)
         if getattr(self.task_dispatcher, "depth_alert", None) in self._alerts:
             self.task_dispatcher.depth_alert = None
 

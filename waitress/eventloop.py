@@ -223,8 +223,8 @@ class EventLoop:
         self._starting: deque[Any] = deque()
         #: Native objects that came in this pass, and may have something to read already.
         self._newcomers: list[Any] = []
-        #: The pools that the servers of this map use; and each of them once.
-        self._joined: list[WorkerPool] = []
+        #: The pool that each server of this map uses; and each of them once.
+        self._joined: dict[Any, WorkerPool] = {}
         self._pools: tuple[WorkerPool, ...] = ()
         #: Where tasks are stepped by a test, nobody can be waited for: 0.
         self._hand_over_wait = hand_over_wait
@@ -363,16 +363,15 @@ class EventLoop:
         else:
             obj.start_service()
 
-    def join_pool(self, pool: WorkerPool) -> None:
-        """Hand tasks to a pool all together from now on."""
-        self._joined.append(pool)
-        self._pools = tuple(dict.fromkeys(self._joined))
+    def join_pool(self, server: Any, pool: WorkerPool) -> None:
+        """Hand tasks to the pool of a server all together from now on."""
+        self._joined[server] = pool
+        self._pools = tuple(dict.fromkeys(self._joined.values()))
 
-    def leave_pool(self, pool: WorkerPool) -> None:
-        """Undo one :meth:`join_pool`, if there was one."""
-        if pool in self._joined:
-            self._joined.remove(pool)
-            self._pools = tuple(dict.fromkeys(self._joined))
+    def leave_pool(self, server: Any) -> None:
+        """Undo :meth:`join_pool`, if there was one."""
+        self._joined.pop(server, None)
+        self._pools = tuple(dict.fromkeys(self._joined.values()))
 
     # -- loop's thread: running ------------------------------------------------------
 
@@ -393,6 +392,8 @@ class EventLoop:
         """
         outer_thread_id, self._thread_id = self._thread_id, threading.get_ident()
         try:
+            for pool in self._pools:
+                pool.wake_rest()  # Whoever interrupted an earlier run may have prevented it.
             while self.map and (count is None or count > 0):
                 self.run_pass(timeout, dispatch, select)
                 if count is not None:
@@ -704,10 +705,8 @@ class EventLoop:
                     raise
                 except BaseException:  # noqa: BLE001 - as in _guard, without its call
                     obj.handle_error()
-        finally:
             for pool in pools:
                 pool.wake_first()
-        try:
             self._hand_over()
         finally:
             for pool in pools:
@@ -769,7 +768,8 @@ class FencedEventLoop(EventLoop):
     """
 
     def __init__(self, *args: Any, **kw: Any) -> None:
-        self.flag_lock = threading.Lock()
+        # Reentrant: a signal may order the end of the server while this thread has it.
+        self.flag_lock = threading.RLock()
         # guarded by flag_lock:
         self._is_awake = False
 
@@ -802,7 +802,7 @@ class _FencedQueue(deque[Any]):
     queue twice, and is looked at twice.
     """
 
-    def __init__(self, lock: threading.Lock) -> None:
+    def __init__(self, lock: threading.RLock) -> None:
         super().__init__()
         self._lock = lock
 

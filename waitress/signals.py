@@ -55,6 +55,7 @@ class StopSignals:
             takes_any: whether any signal is to be taken at all.
         """
         self._takes_any = takes_any
+        self._process_id = 0
         self._stoppable: Stoppable | None = None
         #: Those that came, and those of them that wait.
         self._came: list[int] = []
@@ -66,14 +67,26 @@ class StopSignals:
 
     def __enter__(self) -> StopSignals:
         if self._takes_any and threading.current_thread() is threading.main_thread():
-            handle = self._handle  # One object: it is recognised by that.
-            for name, default, timeout, delay in _TAKEN:
-                number = getattr(signal, name, None)
-                if number is not None and signal.getsignal(number) is default:
-                    self._terms[number] = timeout, delay
-                    self._taken[number] = handle, default
-                    signal.signal(number, handle)
+            self._process_id = os.getpid()
+            try:
+                self._take()
+            except BaseException:  # Ctrl-C: __exit__ is not going to be called.
+                self.give_back()
+                raise
         return self
+
+    def _take(self) -> None:
+        handle = self._handle  # One object: it is recognised by that.
+        for name, default, timeout, delay in _TAKEN:
+            number = getattr(signal, name, None)
+            if number is None or signal.getsignal(number) is not default:
+                continue
+            self._terms[number] = timeout, delay
+            self._taken[number] = handle, default
+            try:
+                signal.signal(number, handle)
+            except ValueError:  # In a subinterpreter nobody has signals.
+                del self._taken[number]
 
     def __exit__(self, *_: object) -> None:
         self.give_back()
@@ -100,6 +113,11 @@ class StopSignals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         # Between any two instructions: nothing is done here but to note it, or to tell.
+        if os.getpid() != self._process_id:
+            # The application forked: what ends its child is not for the server.
+            self._give_back(number)
+            signal.raise_signal(number)
+            return
         self._came.append(number)
         if self._stoppable is not None:
             self._order(self._stoppable, number)
