@@ -113,15 +113,12 @@ class StopSignals:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         # Between any two instructions: nothing is done here but to note it, or to tell.
-        if os.getpid() != self._process_id:
-            # The application forked: what ends its child is not for the server.
-            self._give_back(number)
-            signal.raise_signal(number)
-            return
-        self._came.append(number)
-        if self._stoppable is not None:
+        is_for_us = os.getpid() == self._process_id  # The application may have forked.
+        if is_for_us:
+            self._came.append(number)
+        if is_for_us and self._stoppable is not None:
             self._order(self._stoppable, number)
-        elif len(self._came) == 1:
+        elif is_for_us and len(self._came) == 1:
             self._waiting.append(number)
         else:
             self._give_back(number)
