@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from waitress.stacks import stacks_can_be_read
+
 #: Real seconds after which something that should have happened is declared missing.
 PATIENCE = 20.0
 
@@ -77,6 +79,12 @@ class Raises:
 
     def __call__(self) -> None:
         raise self.error
+
+
+#: Marks tests that read the stacks of other threads.
+needs_stacks = pytest.mark.skipif(
+    not stacks_can_be_read(), reason="the stacks of other threads cannot be read"
+)
 
 
 class InThread:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.fakes import FakeClock
-from tests.looping import InThread, await_event
+from tests.looping import InThread, await_event, needs_stacks
 from tests.timelines import momentary_timeline
 from waitress.activity import (
     QUEUED_SHOWN,
@@ -200,6 +200,7 @@ def dump_of_one_worker(current: CurrentRequest | None, depth: int = 0) -> str:
         thread.result()
 
 
+@needs_stacks
 def test_a_worker_s_stack_stands_below_its_request() -> None:
     current = CurrentRequest(7, "GET", "/slow", "192.0.2.1:5", 2.5, "application")
     first, *rest = dump_of_one_worker(current).splitlines()
@@ -224,12 +225,14 @@ def test_no_path_can_pretend_to_be_a_line_of_its_own() -> None:
     assert "GET /\\nWorker x" in dump_of_one_worker(current)
 
 
+@needs_stacks
 def test_of_a_deep_stack_the_innermost_frames_are_shown() -> None:
     text = dump_of_one_worker(None, depth=3 * MOST_FRAMES).partition("Other thread")[0]
     assert text.count("  File ") <= MOST_FRAMES
     assert "await_event" in text
 
 
+@needs_stacks
 def test_other_threads_follow_by_name_but_not_the_one_that_asks() -> None:
     entered, release = threading.Event(), threading.Event()
     thread = threading.Thread(target=waits_here, args=(entered, release), name="mine\n")

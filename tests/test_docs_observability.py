@@ -21,7 +21,7 @@ import pytest
 
 from tests.compat.live import Wire, request
 from tests.fakes import Simulation, get
-from tests.looping import PATIENCE
+from tests.looping import PATIENCE, needs_stacks
 from tests.test_docs import BLOCKS, COMMANDS, DOCS, ROOT
 from tests.watching import KeptEvents, KeptTimelines
 from waitress.access_format import make_format
@@ -333,6 +333,7 @@ def wire_to(port: int) -> Wire:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="this platform has no such signal")
+@needs_stacks
 def test_the_log_of_a_stuck_request_is_what_the_pages_say(tmp_path: Path) -> None:
     (tmp_path / "myapp").mkdir()
     (tmp_path / "myapp" / "__init__.py").write_text(MYAPP)

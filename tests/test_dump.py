@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from tests.compat.live import Gate, Running, map_of, request
-from tests.looping import PATIENCE
+from tests.looping import PATIENCE, needs_stacks
 from tests.test_stuck import Heard
 from tests.test_stuck import heard as heard  # a fixture
 from tests.timelines import make_timeline
@@ -38,6 +38,7 @@ def timeline(request_id: int, **kw: Any) -> Timeline:
 
 
 class TestTheText:
+    @needs_stacks
     def test_tells_what_each_thread_serves_and_what_waits(
         self, serve: Callable[..., Running]
     ) -> None:
@@ -156,6 +157,7 @@ def test_command_takes_the_signal_until_its_end() -> None:
     assert signal.getsignal(signal.SIGUSR1) is signal.SIG_DFL
 
 
+@needs_stacks
 def test_command_answers_the_signal_and_serves_on() -> None:
     process = subprocess.Popen(
         [

@@ -18,7 +18,7 @@ import pytest
 from tests.compat.live import Gate, Running, Wire
 from tests.fakes import FakeClient, Simulation, get, post
 from tests.functional.applications import hello, large, path
-from tests.looping import await_event
+from tests.looping import await_event, needs_stacks
 from waitress import create_server, wasyncore
 from waitress.channel import ChannelState, HTTPChannel
 from waitress.server import MultiSocketServer, TcpWSGIServer
@@ -319,6 +319,7 @@ def test_later_order_can_end_the_delay(simulate: Simulate) -> None:
 # -- the end of patience ---------------------------------------------------------------
 
 
+@needs_stacks
 def test_what_takes_too_long_is_cut_and_named(
     pausing: Callable[..., Simulation], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -686,6 +687,7 @@ def test_interrupted_run_answers_what_is_in_flight(
     assert server.exit_status == 0
 
 
+@needs_stacks
 def test_second_interruption_cuts(no_leaks: None, caplog: pytest.LogCaptureFixture) -> None:
     gate = Gate()
     server = create_server(gate, host="127.0.0.1", port=0)
@@ -839,6 +841,7 @@ def test_workers_whose_client_has_left_are_waited_for(no_leaks: None) -> None:
     assert phases == [Phase.DRAINING, Phase.CLOSING, Phase.DONE]
 
 
+@needs_stacks
 def test_worker_whose_client_has_left_is_named_when_time_is_up(
     no_leaks: None, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -899,6 +902,7 @@ def test_worker_of_another_server_is_not_named(
     assert server.exit_status == 0
 
 
+@needs_stacks
 def test_hurry_is_heard_while_the_workers_are_waited_for(no_leaks: None) -> None:
     gate = Gate()
     server = create_server(gate, host="127.0.0.1", port=0)

@@ -17,7 +17,7 @@ import pytest
 
 from tests.compat.live import PATIENCE, Wire
 from tests.fakes import get
-from tests.looping import InThread
+from tests.looping import InThread, needs_stacks
 from waitress import create_server, serve
 from waitress.server import BaseWSGIServer
 from waitress.signals import StopSignals, sigterm_ends
@@ -545,6 +545,7 @@ def test_process_answers_what_is_in_flight_and_exits_with_0(
     assert "Traceback" not in errors
 
 
+@needs_stacks
 def test_process_that_must_cut_exits_with_3(start: Callable[..., Process]) -> None:
     process = start(graceful_timeout=0.25)
     with process.connect() as wire:

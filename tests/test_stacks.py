@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.looping import needs_stacks
 from waitress import stacks
 from waitress.stacks import current_frames, format_frame, peer_text, request_line
 
@@ -32,6 +33,7 @@ def test_stack_that_is_not_known_is_said_to_be_so() -> None:
     assert format_frame(None) == "  (its stack is not known)"
 
 
+@needs_stacks
 def test_every_thread_has_a_frame() -> None:
     assert threading.get_ident() in current_frames()
 
@@ -74,3 +76,15 @@ def test_peer_is_shown_by_its_address(address: Any, expected: str) -> None:
 
 def test_peer_of_no_channel_is_a_dash() -> None:
     assert peer_text(None) == "-"
+
+
+def test_no_thread_has_one_where_it_runs_on_while_it_is_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without the GIL; its frames may be gone at any moment, and the process with them."""
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: False, raising=False)
+    assert current_frames() == {}
+    monkeypatch.setattr(sys, "_is_gil_enabled", lambda: True)
+    assert current_frames()
+    monkeypatch.delattr(sys, "_is_gil_enabled")
+    assert current_frames()

@@ -20,6 +20,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.compat.live import PATIENCE, Answer, Gate, Running, Wire, hello
+from tests.looping import needs_stacks
 from tests.test_stuck import Heard
 from tests.test_stuck import heard as heard  # a fixture
 from tests.watching import KeptTimelines
@@ -155,6 +156,7 @@ def test_a_query_is_nobody_s_business(serve: Serve) -> None:
 # Stuck workers.
 
 
+@needs_stacks
 def test_everything_is_answered_while_all_workers_are_stuck(serve: Serve) -> None:
     """The reason for all of this."""
     gate = Gate()

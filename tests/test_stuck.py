@@ -12,7 +12,7 @@ import pytest
 
 from tests.compat.live import Gate, Running, hello, request
 from tests.fakes import FakeClock, Simulation
-from tests.looping import PATIENCE
+from tests.looping import PATIENCE, needs_stacks
 from waitress import create_server, killing
 from waitress.eventloop import EventLoop
 from waitress.killing import StuckRequestKilled, can_kill
@@ -57,6 +57,7 @@ def heard() -> Iterator[Heard]:
 
 
 class TestAStuckRequest:
+    @needs_stacks
     def test_is_shown_with_its_stack_its_peer_and_its_age(self, serve: Serve, heard: Heard) -> None:
         gate = Gate()
         running = serve(gate, stuck_request_seconds=0.1)
@@ -296,6 +297,7 @@ def spin(environ: Any, start_response: Any) -> Any:
 class TestKilling:
     KILL = {"stuck_request_seconds": 0.1, "kill_stuck_seconds": 0.2, "threads": 1}
 
+    @needs_stacks
     def test_answers_500_and_the_worker_lives(self, serve: Serve, heard: Heard) -> None:
         def application(environ: Any, start: Any) -> Any:
             return (spin if environ["PATH_INFO"] == "/slow" else hello)(environ, start)

@@ -17,18 +17,30 @@ from waitress import peers
 from waitress.rejects import escaped
 from waitress.targets import shown_target
 
-__all__ = ["current_frames", "format_frame", "peer_text", "request_line"]
+__all__ = ["current_frames", "format_frame", "peer_text", "request_line", "stacks_can_be_read"]
 
 #: The most frames of one stack that are shown: the innermost.
 MOST_FRAMES = 60
 
 
+def stacks_can_be_read() -> bool:
+    """Say whether the stack of another thread can be read.
+
+    Without the GIL that thread goes on meanwhile, and its frames may be gone at any moment:
+    whoever follows them there ends the process.
+    """
+    has_gil = getattr(sys, "_is_gil_enabled", None)
+    return hasattr(sys, "_current_frames") and (has_gil is None or has_gil())
+
+
 def current_frames() -> dict[int, FrameType]:
-    """Return where each thread is; nothing where the interpreter does not tell.
+    """Return where each thread is; nothing where that cannot be read.
 
     Frames keep everything alive that stands in them: drop them soon.
     """
-    frames: dict[int, FrameType] = getattr(sys, "_current_frames", dict)()
+    if not stacks_can_be_read():
+        return {}
+    frames: dict[int, FrameType] = sys._current_frames()
     return frames
 
 
