@@ -367,6 +367,32 @@ def test_newcomer_that_waits_outside_comes_in_as_soon_as_somebody_may_have_left(
     assert sim.dispatcher.served == 2
 
 
+def test_refusal_reaches_a_client_that_had_sent_more(simulate: Simulate) -> None:
+    """What lies unread when a connection is closed turns the end into a reset."""
+    sim = simulate(hello, connection_limit=2)
+    sim.dispatcher.is_held = True
+    client, _ = [sim.connect(get()) for _ in range(2)]
+    client.send(get("/ahead") + b"x" * 1000)
+    client.shutdown()
+    sim.connect(get())
+    assert client.response("GET").status == 503
+    assert client.ended
+    assert not client.was_reset
+
+
+def test_client_that_is_found_to_have_left_makes_room_too(simulate: Simulate) -> None:
+    sim = simulate(hello, connection_limit=2)
+    sim.dispatcher.is_held = True
+    client, _ = [sim.connect(get()) for _ in range(2)]
+    client.shutdown()
+    sim.settle()
+    client.reset()
+    late = sim.connect(get())
+    sim.dispatcher.is_held = False
+    sim.settle()
+    assert late.response("GET").status == 200
+
+
 def test_dispatcher_that_cannot_give_back_keeps_its_order_and_its_tasks(
     simulate: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,6 +13,7 @@ proxy_protocol, request_queue, service, spool, task, tcp, utilities and wasyncor
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import itertools
 import logging
@@ -1064,7 +1065,12 @@ class HTTPChannel(PhasedChannel):
         except Exception:  # noqa: BLE001 - an observer's, or a task's of the user's: anything
             # The listener, which needs its place, shall not pay for it.
             self.handle_error()
-        self._close_now()
+        if self.state is not _CLOSED:
+            # It sends no more; what it has sent before would turn the end into a reset.
+            with contextlib.suppress(OSError):
+                while self.socket.recv(BODY_RECEIVE_BYTES):
+                    pass
+            self._close_now()
         return True
 
     def refuse_queued(self, error: ServiceUnavailable) -> None:

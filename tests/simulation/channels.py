@@ -155,6 +155,14 @@ class SimulatedChannel(HTTPChannel):
             self.run.fail(f"{self}: a head {now - began} s old was evicted")
         super().give_up_head()
 
+    def give_up_queued(self) -> bool:
+        if not self._peer_closed:
+            self.run.fail(f"{self}: a client that is there is to give up its place")
+        given_up = super().give_up_queued()
+        if given_up:
+            self.verdicts.append("gave way")
+        return given_up
+
     def close_if_idle(self) -> bool:
         began = self.closed_at
         idle = self.run.network.now - max(self.kernel.up.moved_at, self.busy_until)

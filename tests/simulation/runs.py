@@ -703,14 +703,15 @@ class _Judgement:
         status = response.status
         if self.run.disk_fails and status in (500, 507):
             return
-        if status == 503 and self.run.may_refuse_queued and "retry-after" in response.headers:
+        verdicts = self.channel.verdicts if self.channel else []
+        is_refusal = self.run.may_refuse_queued or "gave way" in verdicts
+        if status == 503 and is_refusal and "retry-after" in response.headers:
             if request.runs or request.errors:
                 self._fail(f"{request} was refused for want of a thread: {response}")
             return
         if not response.closes:
             self._fail(f"{request}: an error that keeps the connection: {response}")
         plan = request.plan
-        verdicts = self.channel.verdicts if self.channel else []
         if status in request.errors:
             return
         if status == 500 and plan is not None and request.runs and plan.fails:
