@@ -132,7 +132,8 @@ def call_in_loop(socket_map: dict[int, Any], thunk: Callable[[], Any]) -> Any:
         finally:
             done.set()
 
-    trigger = next(each for each in socket_map.values() if hasattr(each, "pull_trigger"))
+    # A copy: the loop goes on meanwhile, and without the GIL amid the search.
+    trigger = next(each for each in socket_map.copy().values() if hasattr(each, "pull_trigger"))
     trigger.pull_trigger(run)
     assert done.wait(PATIENCE), "the loop did not run the thunk"
     return results[0]
