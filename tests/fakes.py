@@ -648,6 +648,7 @@ class Simulation:
             wall_clock=self.clock,
             poller_factory=self.network.poller,
             condition_factory=self.dispatcher.condition,
+            yield_processor=lambda: None,
             hand_over_wait=0,
         )
         self.listener = self.network.listener()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import os
 import select
 import socket
 import sys
@@ -20,7 +21,7 @@ from waitress import eventloop
 from waitress.eventloop import (
     AUDIT_SOCKETS,
     LONGEST_WAIT,
-    MOST_HAND_OVERS_UNAWAITED,
+    QUICK_TASK,
     UNWAKEABLE_WAIT,
     EventLoop,
     ExitNow,
@@ -1517,17 +1518,6 @@ def test_one_that_is_ready_may_run_the_loop(world):
 # -- the hand-over to the workers ---------------------------------------------------------
 
 
-class CountedLock:
-    """A lock that nobody releases in time, and that counts the attempts."""
-
-    def __init__(self):
-        self.attempts = []
-
-    def acquire(self, timeout):
-        self.attempts.append(timeout)
-        return False
-
-
 class Pool:
     """Workers that say how they were woken."""
 
@@ -1546,16 +1536,84 @@ class Pool:
         self._said.append("rest")
 
 
+class CountedLock:
+    """A lock that nobody releases in time, and that counts the attempts."""
+
+    def __init__(self):
+        self.attempts = []
+
+    def acquire(self, timeout):
+        self.attempts.append(timeout)
+        return False
+
+
 class TestAHandOver:
-    def world(self, wait):
+    def world(self, tasks=1, wait=0.0):
         world = World()
-        world.loop._hand_over_wait = wait
         world.native = world.map[3] = Native(world.loop)
-        world.native.actions["events 1"] = lambda: world.loop.start_soon(world.native)
+
+        def start():
+            for _ in range(tasks):
+                world.loop.start_soon(world.native)
+
+        world.native.actions["events 1"] = start
+        world.loop._yield_processor = lambda: world.native.events.append("yielded")
+        world.loop._hand_over_wait = wait
         return world
 
-    def test_is_awaited_so_that_what_a_worker_reports_goes_on_in_the_same_pass(self):
-        world = self.world(PATIENCE)
+    def test_leaves_the_processor_to_the_workers_and_goes_on_with_what_they_report(self):
+        world = self.world(tasks=2, wait=1.5)
+        world.loop._hand_over_lock = lock = CountedLock()
+        woken = []
+
+        def work():
+            world.loop.touch_threadsafe(world.native)
+            woken.append(world.loop.claim_wakeup_threadsafe())
+
+        world.loop._yield_processor = work
+        world.turn((3, READ))
+        assert world.native.events == ["events 1", "started", "started", "ready"]
+        assert woken == [False]  # No trigger has to be pulled.
+        assert lock.attempts == []
+
+    def test_really_leaves_it(self):
+        yields = EventLoop({})._yield_processor
+        assert yields is getattr(os, "sched_yield", yields)
+        yields()
+
+    def test_leaves_it_to_nobody_when_somebody_has_reported_already(self):
+        world = self.world(tasks=2, wait=1.5)
+        world.loop._hand_over_lock = lock = CountedLock()
+        world.native.actions["started"] = lambda: world.loop.touch_threadsafe(world.native)
+        world.turn((3, READ))
+        assert world.native.events == ["events 1", "started", "started", "ready"]
+        assert lock.attempts == []
+
+    @pytest.mark.parametrize(
+        ("seconds", "reports", "is_quick"),
+        [
+            (QUICK_TASK * 0.9, 0, True),
+            (QUICK_TASK * 1.1, 0, False),
+            (QUICK_TASK * 1.1, 1, False),
+            (QUICK_TASK * 9.9, 10, True),
+        ],
+    )
+    def test_leaves_it_each_time_while_tasks_are_quick(self, seconds, reports, is_quick):
+        world = self.world()
+
+        def others():
+            world.native.events.append("yielded")
+            world.clock.now += seconds
+            for _ in range(reports):
+                world.loop.ready.append(SimpleNamespace(handle_ready=lambda: None))
+
+        world.loop._yield_processor = others
+        world.turn((3, READ))
+        world.turn((3, READ))
+        assert world.native.events.count("yielded") == 1 + is_quick
+
+    def test_of_several_is_awaited_so_that_what_is_reported_goes_on_in_the_same_pass(self):
+        world = self.world(tasks=2, wait=PATIENCE)
         woken = []
 
         def work():
@@ -1565,22 +1623,20 @@ class TestAHandOver:
 
         has_begun = threading.Event()
         worker = InThread(work)
-        world.native.actions["started"] = has_begun.set
+        world.loop._yield_processor = has_begun.set
         world.turn((3, READ))
         worker.result()
-        assert world.native.events == ["events 1", "started", "ready"]
-        assert woken == [False]  # No trigger has to be pulled.
+        assert world.native.events == ["events 1", "started", "started", "ready"]
+        assert woken == [False]
 
-    def test_is_not_awaited_when_somebody_has_reported_already(self):
-        world = self.world(1.5)
+    def test_of_one_is_not_awaited(self):
+        world = self.world(wait=1.5)
         world.loop._hand_over_lock = lock = CountedLock()
-        world.native.actions["started"] = lambda: world.loop.touch_threadsafe(world.native)
         world.turn((3, READ))
-        assert world.native.events == ["events 1", "started", "ready"]
         assert lock.attempts == []
 
-    def test_is_awaited_less_and_less_while_that_is_in_vain(self):
-        world = self.world(1.5)
+    def test_of_several_is_awaited_less_and_less_while_that_is_in_vain(self):
+        world = self.world(tasks=2, wait=1.5)
         world.loop._hand_over_lock = lock = CountedLock()
         awaited = []
         for number in range(1, 150):
@@ -1590,29 +1646,10 @@ class TestAHandOver:
                 assert lock.attempts == [1.5]
                 awaited.append(number)
         assert awaited == [1, 3, 7, 15, 31, 63, 127]
-        # A worker that reports in time makes it worth while again.
-        world.loop._unawaited = 0
-        world.native.actions["started"] = lambda: world.loop.touch_threadsafe(world.native)
-        world.turn((3, READ))
-        del world.native.actions["started"]
-        lock.attempts.clear()
-        world.turn((3, READ))
-        assert lock.attempts == [1.5]
-
-    def test_is_never_awaited_for_longer_than_so_many_others(self):
-        world = self.world(1.5)
-        world.loop._hand_over_lock = lock = CountedLock()
-        world.loop._unawaited_last = MOST_HAND_OVERS_UNAWAITED
-        world.turn((3, READ))
-        for _ in range(MOST_HAND_OVERS_UNAWAITED):
-            world.turn((3, READ))
-        assert len(lock.attempts) == 1
-        world.turn((3, READ))
-        assert len(lock.attempts) == 2
 
     def test_goes_on_with_what_was_done_while_the_first_worker_was_woken(self):
-        world = self.world(1.5)
-        world.loop._unawaited = 5  # Even where waiting has not been worth while.
+        world = self.world()
+        world.loop._yields.note(False)  # Even where leaving the processor is not worth while.
         pool = Pool()
         pool.on_wake_first = lambda: world.loop.touch_threadsafe(world.native)
         world.loop.join_pool("server", pool)
@@ -1620,32 +1657,29 @@ class TestAHandOver:
         assert world.native.events == ["events 1", "started", "ready"]
 
     def test_wakes_workers_when_all_tasks_are_there_and_more_of_them_when_one_has_run(self):
-        world = self.world(1.5)
-        said = world.native.events
-        pool = Pool(said)
-        world.loop.join_pool("server", pool)
-        world.loop._hand_over_lock = SimpleNamespace(acquire=lambda timeout: said.append("waited"))
-        world.turn((3, READ))
-        assert said == ["rest", "events 1", "held", "started", "first", "waited", "rest"]
-
-    def test_wakes_workers_whatever_happens(self):
-        world = self.world(1.5)
+        world = self.world()
         said = world.native.events
         world.loop.join_pool("server", Pool(said))
-        interrupt = Raises(KeyboardInterrupt())
+        world.turn((3, READ))
+        assert said == ["rest", "events 1", "held", "started", "first", "yielded", "rest"]
+
+    def test_wakes_workers_whatever_happens(self):
+        world = self.world()
+        said = world.native.events
+        world.loop.join_pool("server", Pool(said))
         world.native.actions["started"] = Raises(ExitNow())
         with pytest.raises(ExitNow):
             world.turn((3, READ))
         assert said == ["rest", "events 1", "held", "started", "rest"]
         said.clear()
         del world.native.actions["started"]
-        world.loop._hand_over_lock = SimpleNamespace(acquire=lambda timeout: interrupt())
+        world.loop._yield_processor = Raises(KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             world.turn((3, READ))
         assert said == ["rest", "events 1", "held", "started", "first", "rest"]
 
     def test_is_to_each_pool_once_however_many_servers_share_it(self):
-        world = self.world(0)
+        world = self.world()
         said = world.native.events
         pool = Pool(said)
         for server in ("a", "b"):
@@ -1654,27 +1688,26 @@ class TestAHandOver:
         world.loop.leave_pool("a")
         world.loop.leave_pool("a stranger")
         world.turn((3, READ))
-        assert said == ["rest", "events 1", "held", "started", "first", "rest"]
+        assert said == ["rest", "events 1", "held", "started", "first", "yielded", "rest"]
         said.clear()
         world.loop.leave_pool("b")
         world.turn((3, READ))
-        assert said == ["events 1", "started"]
+        assert said == ["events 1", "started", "yielded"]
 
     def test_that_was_interrupted_is_made_up_for_by_the_next_run(self):
-        world = self.world(0)
+        world = self.world()
         said = world.native.events
         world.loop.join_pool("server", Pool(said))
         world.loop.run(0, lambda *_: None, count=0)
         assert said == ["rest"]
 
-    def test_of_nothing_is_not_awaited(self):
-        world = self.world(1.5)
-        world.loop._hand_over_lock = lock = CountedLock()
+    def test_of_nothing_leaves_the_processor_to_nobody(self):
+        world = self.world()
         world.turn((3, WRITE))
-        assert lock.attempts == []
+        assert world.native.events == ["events 4"]
 
     def test_may_be_ended_by_two_at_once(self):
-        world = self.world(1.5)
+        world = self.world(tasks=2, wait=1.5)
         loop = world.loop
         loop._awaits_workers = True
         assert not loop.claim_wakeup_threadsafe()
@@ -1683,25 +1716,29 @@ class TestAHandOver:
         # What was released for nobody only makes the next wait short.
         loop._awaits_workers = False
         world.turn((3, READ))
-        assert world.native.events == ["events 1", "started"]
+        assert world.native.events == ["events 1", "started", "started", "yielded"]
 
-    def test_that_a_signal_interrupts_leaves_the_loop_to_be_woken_as_ever(self):
-        world = self.world(1.5)
+    @pytest.mark.parametrize("is_waiting", [False, True])
+    def test_that_a_signal_interrupts_leaves_the_loop_to_be_woken_as_ever(self, is_waiting):
+        world = self.world(tasks=2, wait=1.5)
         interrupt = Raises(KeyboardInterrupt())
-        world.loop._hand_over_lock = SimpleNamespace(acquire=lambda timeout: interrupt())
+        if is_waiting:
+            world.loop._hand_over_lock = SimpleNamespace(acquire=lambda timeout: interrupt())
+        else:
+            world.loop._yield_processor = interrupt
         with pytest.raises(KeyboardInterrupt):
             world.turn((3, READ))
         assert world.loop.claim_wakeup_threadsafe()  # By a trigger.
 
     def test_may_fail_like_anything_else_that_one_object_does(self):
-        world = self.world(0)
+        world = self.world()
         world.native.actions["started"] = Raises(LookupError("x"))
         world.turn((3, READ))
-        assert world.native.events == ["events 1", "started", "error LookupError('x')"]
+        assert world.native.events == ["events 1", "started", "error LookupError('x')", "yielded"]
 
     @pytest.mark.parametrize("error", [ExitNow, KeyboardInterrupt, SystemExit])
     def test_can_end_the_loop(self, error):
-        world = self.world(0)
+        world = self.world()
         world.native.actions["started"] = Raises(error())
         with pytest.raises(error):
             world.turn((3, READ))

@@ -12,16 +12,17 @@ One pass (:meth:`EventLoop.run_pass`):
 5. tell those who are due;
 6. start the tasks that all these have put together: handing them over in one go, with no
    system call between, lets the workers and the loop take turns once and not per task;
-7. where tasks have lately been quick, wait a moment for them, on a lock: a worker ends
-   this wait for a fraction of what waking the poller costs, and its response leaves at
-   once.
+7. leave the processor to the workers: where tasks are quick they have run when the loop
+   has it back, nobody has had to wake anybody, and the responses leave at once. Where
+   several tasks were started and none has run by then, wait a moment for the workers, on a
+   lock: one of them ends this wait for a fraction of what waking the poller costs.
 
 Two kinds of objects live in a map. A *native* one (``interest_is_state``) keeps its
 interest as state and reports changes with :meth:`EventLoop.set_interest`; it costs
 nothing while nothing happens. Any other object is *asked* ``readable()`` and
 ``writable()`` in every pass, as asyncore did.
 
-Row 1: imports deadlines and pollers.
+Row 1: imports backoff, deadlines and pollers.
 """
 
 from __future__ import annotations
@@ -35,9 +36,11 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from functools import partial
 from math import inf
 from typing import Any, ClassVar, Protocol
 
+from waitress.backoff import Backoff
 from waitress.deadlines import Deadlines
 from waitress.pollers import PRIORITY, READ, WRITE, Poller, best_poller
 
@@ -60,11 +63,15 @@ LONGEST_WAIT = 30.0
 #: was closed looks round 20 times a second until its last connection has ended.
 UNWAKEABLE_WAIT = 0.05
 
+#: Leave the processor to whoever else is ready to run on it; returns at once, as a rule, when
+#: nobody is.
+_yield_processor: Callable[[], object] = getattr(os, "sched_yield", partial(time.sleep, 0))
+#: That was worth while when it came back within so long for each response that was made
+#: meanwhile, in seconds. Somebody who computes may have it for some milliseconds.
+QUICK_TASK = 0.0002
 #: How long the loop waits for the workers to whom it has just given something to do, in
 #: seconds. So much later it may notice that a client has sent something.
 HAND_OVER_WAIT = 0.0005
-#: The most hand-overs without such a wait, after waits that were in vain.
-MOST_HAND_OVERS_UNAWAITED = 64
 
 #: Sockets that are looked at in one audit, of which there is one per longest wait.
 AUDIT_SOCKETS = 500
@@ -188,6 +195,7 @@ class EventLoop:
         wall_clock: Callable[[], float] = time.time,
         poller_factory: Callable[[Any], Poller] = best_poller,
         condition_factory: Callable[[Any], threading.Condition] = threading.Condition,
+        yield_processor: Callable[[], object] = _yield_processor,
         hand_over_wait: float = HAND_OVER_WAIT,
     ) -> None:
         self.map: MutableMapping[int, Any] = SocketMap() if map is None else map
@@ -226,14 +234,16 @@ class EventLoop:
         #: The pool that each server of this map uses; and each of them once.
         self._joined: dict[Any, WorkerPool] = {}
         self._pools: tuple[WorkerPool, ...] = ()
-        #: Where tasks are stepped by a test, nobody can be waited for: 0.
+        # Where tasks are stepped by a test, nobody can be waited for: 0.
+        self._yield_processor = yield_processor
         self._hand_over_wait = hand_over_wait
+        # One yield that is not worth while costs as much as a hundred others save.
+        self._yields = Backoff(64, 1024)
+        self._waits = Backoff(1, 64)
         #: Released by whoever wakes the loop while it waits for the workers.
         self._hand_over_lock = threading.Lock()
         self._hand_over_lock.acquire()
         self._awaits_workers = False
-        #: Hand-overs after which to wait again, and how many it was the last time.
-        self._unawaited = self._unawaited_last = 0
         self._in_pass = False
         self._thread_id: int | None = None
 
@@ -694,6 +704,7 @@ class EventLoop:
 
     def _start(self) -> None:
         pools = self._pools
+        count = len(self._starting)
         try:
             for pool in pools:
                 pool.hold_wakeups()
@@ -707,21 +718,24 @@ class EventLoop:
                     obj.handle_error()
             for pool in pools:
                 pool.wake_first()
-            self._hand_over()
+            self._hand_over(count)
         finally:
             for pool in pools:
                 pool.wake_rest()
 
-    def _hand_over(self) -> None:
-        """Give the workers a moment, and go on with what they have done in it."""
-        if self._unawaited and not self.ready:
-            self._unawaited -= 1
-        elif self._hand_over_wait and self._await_workers():
-            self._unawaited = self._unawaited_last = 0
-            self._drain_ready()
-        else:
-            self._unawaited_last = min(2 * self._unawaited_last + 1, MOST_HAND_OVERS_UNAWAITED)
-            self._unawaited = self._unawaited_last
+    def _hand_over(self, count: int) -> None:
+        """Let the workers run, to whom so many tasks were given; go on with what they do.
+
+        The loop is awake while it leaves the processor, so that nobody has to wake it.
+        """
+        if not self.ready and self._yields.is_due():
+            began_at = self.clock()
+            self._yield_processor()
+            seconds = self.clock() - began_at
+            self._yields.note(seconds <= QUICK_TASK * (len(self.ready) or 1))
+        if not self.ready and count > 1 and self._hand_over_wait and self._waits.is_due():
+            self._waits.note(self._await_workers())
+        self._drain_ready()
 
     def _await_workers(self) -> bool:
         """Wait until a worker reports, for a moment; say whether one did."""

@@ -161,12 +161,21 @@ class Run:
         seed: decides everything.
         trace: takes the lines that tell what happens.
         fine: let threads take turns between any two lines; dear.
+        yields: whether workers may run when the loop leaves the processor to them; drawn if
+            not given, by no draw of its own, so that a seed stays what it was.
     """
 
     def __init__(
-        self, seed: int, trace: Callable[[str], None] | None = None, *, fine: bool = False
+        self,
+        seed: int,
+        trace: Callable[[str], None] | None = None,
+        *,
+        fine: bool = False,
+        yields: bool | None = None,
     ) -> None:
         self.seed = seed
+        drawn = random.Random(f"yields of {seed}").random() < 0.5
+        self.yields = drawn if yields is None else yields
         self.trace = trace
         self.rng = rng = random.Random(seed)
         self.failures: list[str] = []
@@ -298,6 +307,7 @@ class Run:
             wall_clock=network.clock,
             poller_factory=self._make_poller,
             condition_factory=self.scheduler.condition,
+            yield_processor=self.scheduler.run_some if self.yields else lambda: None,
             hand_over_wait=0,
         )
         self.listener = Listener(network)
