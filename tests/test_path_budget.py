@@ -7,9 +7,12 @@ has a reason, and writes it beside the number.
 
 from __future__ import annotations
 
+import gc
 import threading
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,6 +111,24 @@ def test_request_on_a_connection_that_stays(
     assert per_request.pop("body copy", 0) == body_copies
     # Nothing else, and no registration is ever changed.
     assert per_request == {}
+
+
+def test_connection_that_rests_takes_little_memory(simulate: Simulate) -> None:
+    """Bytes of Python's objects; those of the kernel and of the socket come on top."""
+    sim = simulate(application)
+    count = 100
+    sim.ask(sim.connect(), GET)
+    tracemalloc.start()
+    try:
+        clients = [sim.connect() for _ in range(count)]
+        for client in clients:
+            assert sim.ask(client, GET).status == 200
+        gc.collect()
+        ours = tracemalloc.Filter(True, str(Path(outbound.__file__).parent / "*"))
+        lines = tracemalloc.take_snapshot().filter_traces([ours]).statistics("filename")
+    finally:
+        tracemalloc.stop()
+    assert sum(line.size for line in lines) / count < 2300
 
 
 def test_large_response_is_handed_to_the_kernel_as_it_is(simulate: Simulate) -> None:
