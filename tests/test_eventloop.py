@@ -25,6 +25,7 @@ from waitress.eventloop import (
     UNWAKEABLE_WAIT,
     EventLoop,
     ExitNow,
+    FencedEventLoop,
     SocketMap,
     event_loop_of,
     find_event_loop,
@@ -88,14 +89,14 @@ class ScriptedPoller:
 class World:
     """An event loop on a scripted poller and a clock that stands still."""
 
-    def __init__(self, socket_map=None):
+    def __init__(self, socket_map=None, loop_class=EventLoop):
         self.clock = FakeClock()
         self.script = []
         self.refused = {}
         self.timeouts = []
         self.pollers = []
         self.told = []
-        self.loop = EventLoop(
+        self.loop = loop_class(
             SocketMap() if socket_map is None else socket_map,
             clock=self.clock,
             poller_factory=self._poller,
@@ -1548,8 +1549,8 @@ class CountedLock:
 
 
 class TestAHandOver:
-    def world(self, tasks=1, wait=0.0):
-        world = World()
+    def world(self, tasks=1, wait=0.0, loop_class=EventLoop):
+        world = World(loop_class=loop_class)
         world.native = world.map[3] = Native(world.loop)
 
         def start():
@@ -1629,11 +1630,14 @@ class TestAHandOver:
         assert world.native.events == ["events 1", "started", "started", "ready"]
         assert woken == [False]
 
-    def test_of_one_is_not_awaited(self):
-        world = self.world(wait=1.5)
+    @pytest.mark.parametrize(
+        ("loop_class", "attempts"), [(EventLoop, []), (FencedEventLoop, [1.5])]
+    )
+    def test_of_one_is_awaited_only_where_workers_run_beside_the_loop(self, loop_class, attempts):
+        world = self.world(wait=1.5, loop_class=loop_class)
         world.loop._hand_over_lock = lock = CountedLock()
         world.turn((3, READ))
-        assert lock.attempts == []
+        assert lock.attempts == attempts
 
     def test_of_several_is_awaited_less_and_less_while_that_is_in_vain(self):
         world = self.world(tasks=2, wait=1.5)

@@ -184,6 +184,9 @@ class EventLoop:
     #: Loops by the identity of their map, for maps that cannot carry a reference. A loop
     #: holds its map, so an identity is never reused while its entry lives.
     _by_map: ClassVar[weakref.WeakValueDictionary[int, EventLoop]] = weakref.WeakValueDictionary()
+    #: Fewer tasks are not waited for: with the GIL, a worker that leaving the processor has not
+    #: let run is a long time in coming.
+    _least_awaited: ClassVar[int] = 2
     #: Held while a loop is looked for and made, so that a map gets one only.
     _by_map_lock: ClassVar[threading.RLock] = threading.RLock()
 
@@ -733,7 +736,8 @@ class EventLoop:
             self._yield_processor()
             seconds = self.clock() - began_at
             self._yields.note(seconds <= QUICK_TASK * (len(self.ready) or 1))
-        if not self.ready and count > 1 and self._hand_over_wait and self._waits.is_due():
+        waits = self._hand_over_wait and count >= self._least_awaited and not self.ready
+        if waits and self._waits.is_due():
             self._waits.note(self._await_workers())
         self._drain_ready()
 
@@ -780,6 +784,9 @@ class FencedEventLoop(EventLoop):
 
     Threads: as :class:`EventLoop`.
     """
+
+    # The workers run beside the loop, and leaving it the processor lets nobody run.
+    _least_awaited: ClassVar[int] = 1
 
     def __init__(self, *args: Any, **kw: Any) -> None:
         # Reentrant: a signal may order the end of the server while this thread has it.
