@@ -10,6 +10,7 @@ import select
 import socket
 import sys
 import threading
+from itertools import pairwise
 from math import inf
 from types import SimpleNamespace
 
@@ -21,7 +22,6 @@ from waitress import eventloop
 from waitress.eventloop import (
     AUDIT_SOCKETS,
     LONGEST_WAIT,
-    QUICK_TASK,
     UNWAKEABLE_WAIT,
     EventLoop,
     ExitNow,
@@ -1548,9 +1548,26 @@ class CountedLock:
         return False
 
 
+class TestTheBestYield:
+    def test_is_of_the_system(self, monkeypatch):
+        monkeypatch.setattr(os, "sched_yield", lambda: None, raising=False)
+        assert eventloop.best_yield() is os.sched_yield
+
+    def test_is_a_sleep_of_no_time_where_there_is_no_other(self, monkeypatch):
+        monkeypatch.delattr(os, "sched_yield", raising=False)
+        eventloop.best_yield()()
+        assert eventloop.best_yield().args == (0,)
+
+    def test_is_somebodys_who_has_threads_of_his_own(self, monkeypatch):
+        slept = []
+        monkeypatch.setattr(eventloop.time, "sleep", lambda seconds: slept.append(seconds))
+        eventloop.best_yield()()
+        assert slept == [0]
+
+
 class TestAHandOver:
-    def world(self, tasks=1, wait=0.0, loop_class=EventLoop):
-        world = World(loop_class=loop_class)
+    def world(self, tasks=1, wait=0.0):
+        world = World()
         world.native = world.map[3] = Native(world.loop)
 
         def start():
@@ -1577,10 +1594,13 @@ class TestAHandOver:
         assert woken == [False]  # No trigger has to be pulled.
         assert lock.attempts == []
 
-    def test_really_leaves_it(self):
-        yields = EventLoop({})._yield_processor
-        assert yields is getattr(os, "sched_yield", yields)
-        yields()
+    def test_goes_on_in_the_same_pass(self):
+        world = self.world()
+        world.loop._yield_processor = lambda: world.loop.touch_threadsafe(world.native)
+        world.loop.run_pass(0, world.dispatch)  # It has the poller made.
+        world.script.append([(3, READ)])
+        world.loop.run_pass(0, world.dispatch)
+        assert world.native.events == ["events 1", "started", "ready"]
 
     def test_leaves_it_to_nobody_when_somebody_has_reported_already(self):
         world = self.world(tasks=2, wait=1.5)
@@ -1593,10 +1613,10 @@ class TestAHandOver:
     @pytest.mark.parametrize(
         ("seconds", "reports", "is_quick"),
         [
-            (QUICK_TASK * 0.9, 0, True),
-            (QUICK_TASK * 1.1, 0, False),
-            (QUICK_TASK * 1.1, 1, False),
-            (QUICK_TASK * 9.9, 10, True),
+            (0.0001, 0, True),
+            (0.0003, 0, False),
+            (0.0003, 1, False),
+            (0.0018, 10, True),
         ],
     )
     def test_leaves_it_each_time_while_tasks_are_quick(self, seconds, reports, is_quick):
@@ -1630,14 +1650,67 @@ class TestAHandOver:
         assert world.native.events == ["events 1", "started", "started", "ready"]
         assert woken == [False]
 
-    @pytest.mark.parametrize(
-        ("loop_class", "attempts"), [(EventLoop, []), (FencedEventLoop, [1.5])]
-    )
-    def test_of_one_is_awaited_only_where_workers_run_beside_the_loop(self, loop_class, attempts):
-        world = self.world(wait=1.5, loop_class=loop_class)
+    def test_of_one_to_a_worker_who_has_had_the_processor_is_not_awaited(self):
+        world = self.world(wait=1.5)
         world.loop._hand_over_lock = lock = CountedLock()
         world.turn((3, READ))
-        assert lock.attempts == attempts
+        assert lock.attempts == []
+
+    def test_of_one_is_awaited_where_the_processor_was_not_left_to_anybody(self):
+        world = self.world(wait=1.5)
+        world.loop._hand_over_lock = lock = CountedLock()
+        world.loop._yields.note(False)
+        world.turn((3, READ))
+        assert lock.attempts == [1.5]
+        assert "yielded" not in world.native.events
+
+    def test_of_one_is_awaited_where_workers_run_beside_the_loop(self):
+        world = World(loop_class=FencedEventLoop)
+        assert world.loop._yield_processor is None
+        world = self.world(wait=1.5)
+        world.loop._yield_processor = None
+        world.loop._hand_over_lock = lock = CountedLock()
+        world.turn((3, READ))
+        assert lock.attempts == [1.5]
+
+    def test_is_awaited_where_a_sandbox_forbids_to_leave_the_processor(self):
+        world = self.world(wait=1.5)
+        world.loop._hand_over_lock = lock = CountedLock()
+        world.loop._yield_processor = Raises(PermissionError())
+        world.turn((3, READ))
+        assert world.native.events == ["events 1", "started"]
+        assert lock.attempts == [1.5]
+        assert world.loop._yield_processor is None
+
+    def test_leaves_the_processor_to_nobody_for_a_while_where_somebody_computes(self):
+        world = self.world()
+
+        def others():
+            world.native.events.append("yielded")
+            world.clock.now += 1
+
+        world.loop._yield_processor = others
+        yielded = []
+        for number in range(1 + 64 + 1 + 192 + 1 + 448 + 1 + 960 + 1 + 1024 + 1):
+            world.native.events.clear()
+            world.turn((3, READ))
+            if "yielded" in world.native.events:
+                yielded.append(number)
+        assert [later - earlier - 1 for earlier, later in pairwise(yielded)] == [
+            *(64, 192, 448, 960, 1024)
+        ]
+
+    def test_is_never_awaited_for_longer_than_so_many_others(self):
+        world = self.world(tasks=2, wait=1.5)
+        world.loop._hand_over_lock = lock = CountedLock()
+        awaited = []
+        for number in range(400):
+            lock.attempts.clear()
+            world.turn((3, READ))
+            if lock.attempts:
+                awaited.append(number)
+        rests = [later - earlier - 1 for earlier, later in pairwise(awaited)]
+        assert rests[4:9] == [31, 63, 64, 64, 64]
 
     def test_of_several_is_awaited_less_and_less_while_that_is_in_vain(self):
         world = self.world(tasks=2, wait=1.5)

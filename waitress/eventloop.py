@@ -38,6 +38,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
 from functools import partial
 from math import inf
+from types import BuiltinFunctionType
 from typing import Any, ClassVar, Protocol
 
 from waitress.backoff import Backoff
@@ -63,11 +64,9 @@ LONGEST_WAIT = 30.0
 #: was closed looks round 20 times a second until its last connection has ended.
 UNWAKEABLE_WAIT = 0.05
 
-#: Leave the processor to whoever else is ready to run on it; returns at once, as a rule, when
-#: nobody is.
-_yield_processor: Callable[[], object] = getattr(os, "sched_yield", partial(time.sleep, 0))
-#: That was worth while when it came back within so long for each response that was made
-#: meanwhile, in seconds. Somebody who computes may have it for some milliseconds.
+#: Leaving the processor to others was worth while when it came back within so long for each
+#: response that was made meanwhile, in seconds. Somebody who computes may have it for some
+#: milliseconds.
 QUICK_TASK = 0.0002
 #: How long the loop waits for the workers to whom it has just given something to do, in
 #: seconds. So much later it may notice that a client has sent something.
@@ -184,9 +183,8 @@ class EventLoop:
     #: Loops by the identity of their map, for maps that cannot carry a reference. A loop
     #: holds its map, so an identity is never reused while its entry lives.
     _by_map: ClassVar[weakref.WeakValueDictionary[int, EventLoop]] = weakref.WeakValueDictionary()
-    #: Fewer tasks are not waited for: with the GIL, a worker that leaving the processor has not
-    #: let run is a long time in coming.
-    _least_awaited: ClassVar[int] = 2
+    #: Whether workers may run when the loop leaves the processor that could not run before.
+    _may_yield: ClassVar[bool] = True
     #: Held while a loop is looked for and made, so that a map gets one only.
     _by_map_lock: ClassVar[threading.RLock] = threading.RLock()
 
@@ -198,7 +196,7 @@ class EventLoop:
         wall_clock: Callable[[], float] = time.time,
         poller_factory: Callable[[Any], Poller] = best_poller,
         condition_factory: Callable[[Any], threading.Condition] = threading.Condition,
-        yield_processor: Callable[[], object] = _yield_processor,
+        yield_processor: Callable[[], object] | None = None,
         hand_over_wait: float = HAND_OVER_WAIT,
     ) -> None:
         self.map: MutableMapping[int, Any] = SocketMap() if map is None else map
@@ -237,8 +235,11 @@ class EventLoop:
         #: The pool that each server of this map uses; and each of them once.
         self._joined: dict[Any, WorkerPool] = {}
         self._pools: tuple[WorkerPool, ...] = ()
-        # Where tasks are stepped by a test, nobody can be waited for: 0.
+        #: Leaves the processor to the workers; None where that does nothing.
         self._yield_processor = yield_processor
+        if yield_processor is None and self._may_yield:
+            self._yield_processor = best_yield()
+        #: Where tasks are stepped by a test, nobody can be waited for: 0.
         self._hand_over_wait = hand_over_wait
         # One yield that is not worth while costs as much as a hundred others save.
         self._yields = Backoff(64, 1024)
@@ -729,17 +730,31 @@ class EventLoop:
     def _hand_over(self, count: int) -> None:
         """Let the workers run, to whom so many tasks were given; go on with what they do.
 
-        The loop is awake while it leaves the processor, so that nobody has to wake it.
+        Whoever has had the processor and has not reported is not waited for: its task takes
+        longer. But of several workers one may just be coming, on another processor.
         """
-        if not self.ready and self._yields.is_due():
-            began_at = self.clock()
-            self._yield_processor()
-            seconds = self.clock() - began_at
-            self._yields.note(seconds <= QUICK_TASK * (len(self.ready) or 1))
-        waits = self._hand_over_wait and count >= self._least_awaited and not self.ready
+        had_processor = not self.ready and self._leave_processor()
+        waits = self._hand_over_wait and (count > 1 or not had_processor) and not self.ready
         if waits and self._waits.is_due():
             self._waits.note(self._await_workers())
         self._drain_ready()
+
+    def _leave_processor(self) -> bool:
+        """Leave the processor to others, where that is worth while; say whether it was done.
+
+        The loop is awake meanwhile, so that nobody has to wake it.
+        """
+        if self._yield_processor is None or not self._yields.is_due():
+            return False
+        began_at = self.clock()
+        try:
+            self._yield_processor()
+        except OSError:  # A sandbox forbids it.
+            self._yield_processor = None
+            return False
+        seconds = self.clock() - began_at
+        self._yields.note(seconds <= QUICK_TASK * (len(self.ready) or 1))
+        return True
 
     def _await_workers(self) -> bool:
         """Wait until a worker reports, for a moment; say whether one did."""
@@ -785,8 +800,8 @@ class FencedEventLoop(EventLoop):
     Threads: as :class:`EventLoop`.
     """
 
-    # The workers run beside the loop, and leaving it the processor lets nobody run.
-    _least_awaited: ClassVar[int] = 1
+    # They run beside the loop.
+    _may_yield: ClassVar[bool] = False
 
     def __init__(self, *args: Any, **kw: Any) -> None:
         # Reentrant: a signal may order the end of the server while this thread has it.
@@ -832,6 +847,13 @@ class _FencedQueue(deque[Any]):
         with self._lock:
             obj.touched = False
         return obj
+
+
+def best_yield() -> Callable[[], object]:
+    """Return what leaves the processor to other threads, at once and for no longer than needed."""
+    if not isinstance(time.sleep, BuiltinFunctionType):
+        return partial(time.sleep, 0)  # Somebody's own, as gevent's: the threads are his, too.
+    return getattr(os, "sched_yield", partial(time.sleep, 0))
 
 
 def _event_loop_class() -> type[EventLoop]:

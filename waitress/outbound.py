@@ -492,7 +492,8 @@ class OutboundBuffer:
             close without the lock; ``None`` when there is neither.
 
         Raises:
-            FileFailedError: the application's file; what was sent is not dropped.
+            FileFailedError: the application's file; what was sent is not dropped, and there
+                is nothing left to do but to close.
         """
         with self._lock:
             if self.is_closed:
@@ -537,7 +538,9 @@ class OutboundBuffer:
                 drained.append(segment)
                 self._files -= 1
             passed += 1
-        del segments[:passed]  # Together: what is behind them moves only once.
+        # Together, because all that is behind them moves. (Of a million bytes written one by
+        # one, which is as bad as it gets, half a microsecond for each.)
+        del segments[:passed]
         return drained
 
     def close(self) -> None:
