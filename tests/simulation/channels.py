@@ -42,6 +42,7 @@ class SimulatedChannel(HTTPChannel):
         self.unread_at_close = b""
         #: Bytes that had arrived when the server stopped to want any.
         self.total_at_close = 0
+        self.unsent_at_close = 0
         #: How long it lingered, and whether it was one too many to do so.
         self.lingered_from: float | None = None
         self.lingered_no_longer = False
@@ -125,6 +126,7 @@ class SimulatedChannel(HTTPChannel):
             sock = self.kernel
             self.unread_at_close = bytes(sock.up.arrived)
             self.total_at_close = sock.up.total
+            self.unsent_at_close = self.outbound.pending
             self.closed_at = self.run.network.now
             self.run.note("%s: closed in state %s, phase %s", self, self.state, self.phase)
         super()._close_now()

@@ -778,6 +778,8 @@ class _Judgement:
         verdicts = channel.verdicts
         if "cut" in verdicts:
             return "it did not read"
+        if "gave way" in verdicts and channel.unsent_at_close:
+            return "its place was wanted at once, and the system did not take the whole refusal"
         if client.ended_at is not None and self.run.settings["channel_request_lookahead"] > 0:
             return "it sent its end, with a look-ahead"
         position = client.sent.index(request)
