@@ -1650,6 +1650,14 @@ class TestAHandOver:
         assert world.native.events == ["events 1", "started", "started", "ready"]
         assert woken == [False]
 
+    def test_is_not_awaited_when_somebody_reports_as_the_wait_begins(self):
+        world = self.world(wait=1.5)
+        world.loop._hand_over_lock = lock = CountedLock()
+        world.loop.touch_threadsafe(world.native)
+        assert world.loop._await_workers()
+        assert lock.attempts == []
+        assert world.loop.is_awake
+
     def test_of_one_to_a_worker_who_has_had_the_processor_is_not_awaited(self):
         world = self.world(wait=1.5)
         world.loop._hand_over_lock = lock = CountedLock()
