@@ -11,17 +11,17 @@ def occasions(backoff: Backoff, count: int, *, worth_while: bool) -> list[int]:
     """Return on which of so many occasions it is tried, when it always goes like that."""
     tried = []
     for number in range(count):
-        if backoff.is_due():
+        if backoff.take_occasion():
             tried.append(number)
             backoff.note(worth_while)
     return tried
 
 
-def test_is_due_each_time_while_worth_while() -> None:
+def test_is_tried_each_time_while_worth_while() -> None:
     assert occasions(Backoff(64, 1024), 5, worth_while=True) == [0, 1, 2, 3, 4]
 
 
-def test_is_due_less_and_less_while_in_vain() -> None:
+def test_is_tried_less_and_less_while_in_vain() -> None:
     tried = occasions(Backoff(64, 1024), 6000, worth_while=False)
     rests = [later - earlier - 1 for earlier, later in pairwise(tried)]
     assert rests[:6] == [64, 192, 448, 960, 1024, 1024]

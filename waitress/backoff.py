@@ -25,8 +25,8 @@ class Backoff:
         #: each time that it was worth while since.
         self._left = self._last = 0
 
-    def is_due(self) -> bool:
-        """Say whether to try on this occasion, and then to :meth:`note` how it went."""
+    def take_occasion(self) -> bool:
+        """Say whether to try on the next occasion, and then to :meth:`note` how it went."""
         if self._left:
             self._left -= 1
             return False

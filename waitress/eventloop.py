@@ -13,9 +13,10 @@ One pass (:meth:`EventLoop.run_pass`):
 6. start the tasks that all these have put together: handing them over in one go, with no
    system call between, lets the workers and the loop take turns once and not per task;
 7. leave the processor to the workers: where tasks are quick they have run when the loop
-   has it back, nobody has had to wake anybody, and the responses leave at once. Where
-   several tasks were started and none has run by then, wait a moment for the workers, on a
-   lock: one of them ends this wait for a fraction of what waking the poller costs.
+   has it back, nobody has had to wake it, and the responses leave at once. Where that is
+   not worth while, or several tasks were started and none has run by then, wait a moment
+   for the workers, on a lock: one of them ends this wait for a fraction of what waking the
+   poller costs.
 
 Two kinds of objects live in a map. A *native* one (``interest_is_state``) keeps its
 interest as state and reports changes with :meth:`EventLoop.set_interest`; it costs
@@ -183,10 +184,10 @@ class EventLoop:
     #: Loops by the identity of their map, for maps that cannot carry a reference. A loop
     #: holds its map, so an identity is never reused while its entry lives.
     _by_map: ClassVar[weakref.WeakValueDictionary[int, EventLoop]] = weakref.WeakValueDictionary()
-    #: Whether workers may run when the loop leaves the processor that could not run before.
-    _may_yield: ClassVar[bool] = True
     #: Held while a loop is looked for and made, so that a map gets one only.
     _by_map_lock: ClassVar[threading.RLock] = threading.RLock()
+    #: Whether leaving the processor lets workers run that could not run before.
+    _may_yield: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -735,7 +736,7 @@ class EventLoop:
         """
         had_processor = not self.ready and self._leave_processor()
         waits = self._hand_over_wait and (count > 1 or not had_processor) and not self.ready
-        if waits and self._waits.is_due():
+        if waits and self._waits.take_occasion():
             self._waits.note(self._await_workers())
         self._drain_ready()
 
@@ -744,7 +745,7 @@ class EventLoop:
 
         The loop is awake meanwhile, so that nobody has to wake it.
         """
-        if self._yield_processor is None or not self._yields.is_due():
+        if self._yield_processor is None or not self._yields.take_occasion():
             return False
         began_at = self.clock()
         try:
@@ -800,7 +801,7 @@ class FencedEventLoop(EventLoop):
     Threads: as :class:`EventLoop`.
     """
 
-    # They run beside the loop.
+    # The workers run beside the loop anyway.
     _may_yield: ClassVar[bool] = False
 
     def __init__(self, *args: Any, **kw: Any) -> None:

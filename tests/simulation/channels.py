@@ -42,6 +42,7 @@ class SimulatedChannel(HTTPChannel):
         self.unread_at_close = b""
         #: Bytes that had arrived when the server stopped to want any.
         self.total_at_close = 0
+        #: Bytes that the system had not taken.
         self.unsent_at_close = 0
         #: How long it lingered, and whether it was one too many to do so.
         self.lingered_from: float | None = None
