@@ -10,6 +10,7 @@ import select
 import socket
 import sys
 import threading
+from functools import partial
 from itertools import pairwise
 from math import inf
 from types import SimpleNamespace
@@ -22,6 +23,7 @@ from waitress import eventloop
 from waitress.eventloop import (
     AUDIT_SOCKETS,
     LONGEST_WAIT,
+    MOST_LOOKS_AGAIN,
     UNWAKEABLE_WAIT,
     EventLoop,
     ExitNow,
@@ -1305,6 +1307,98 @@ class TestAStart:
         world.turn()
         assert native.events == ["events 1", "started"]
         assert world.timeouts[-1] == 0
+
+
+class TestALookForLatecomers:
+    """Before tasks are handed over: who has come meanwhile?"""
+
+    def world(self, count):
+        world = World()
+        world.natives = [Native(world.loop) for _ in range(count)]
+        for fd, native in enumerate(world.natives, 10):
+            native.actions["events 1"] = partial(world.loop.start_soon, native)
+            world.map[fd] = native
+        world.started = []
+        for fd, native in enumerate(world.natives, 10):
+            native.actions["started"] = partial(world.started.append, fd)
+        world.turn()
+        world.timeouts.clear()
+        return world
+
+    def test_has_their_tasks_handed_over_together_with_the_others(self):
+        world = self.world(2)
+        pool = Pool(world.started)
+        world.loop.join_pool("server", pool)
+        world.script += [[(10, READ)], [(11, READ)]]
+        world.loop.run_pass(1.0, world.dispatch)
+        assert world.started == ["held", 10, 11, "first", "rest"]
+        assert world.timeouts == [1.0, 0, 0]
+
+    def test_is_not_taken_where_nothing_is_to_be_handed_over(self):
+        world = self.world(1)
+        world.natives[0].actions.clear()
+        world.script += [[(10, READ)]]
+        world.loop.run_pass(1.0, world.dispatch)
+        assert world.timeouts == [1.0]
+
+    def test_ends_when_what_has_come_is_no_task(self):
+        world = self.world(2)
+        world.natives[1].actions.clear()
+        world.script += [[(10, READ)], [(11, READ)]]
+        world.loop.run_pass(1.0, world.dispatch)
+        assert world.natives[1].events == ["events 1"]
+        assert world.timeouts == [1.0, 0]
+
+    def test_ends_after_some_though_more_come(self):
+        world = self.world(MOST_LOOKS_AGAIN + 2)
+        world.script += [[(10 + number, READ)] for number in range(MOST_LOOKS_AGAIN + 2)]
+        world.loop.run_pass(1.0, world.dispatch)
+        assert world.started == [10 + number for number in range(MOST_LOOKS_AGAIN + 1)]
+        world.loop.run_pass(1.0, world.dispatch)
+        assert world.started[-1] == 10 + MOST_LOOKS_AGAIN + 1
+
+    def test_passes_over_those_who_want_to_be_asked_first(self):
+        world = self.world(1)
+        stranger = world.map[20] = Stranger()
+        world.turn()
+        stranger.actions["told"] = lambda: None
+        world.script += [[(10, READ)], [(20, READ)]]
+        world.loop.run_pass(1.0, world.dispatch)
+        assert world.told == []
+        world.turn((20, READ))
+        assert [fd for fd, *_ in world.told] == [20]
+
+    def test_becomes_rare_while_nobody_comes(self):
+        world = self.world(1)
+        looked = []
+        for number in range(60):
+            del world.timeouts[:]
+            world.turn((10, READ))
+            if len(world.timeouts) > 1:
+                looked.append(number)
+        gaps = [later - earlier - 1 for earlier, later in pairwise(looked)]
+        assert gaps == [1, 3, 7, 15, 16]
+
+    def test_is_worth_while_as_long_as_somebody_comes(self):
+        world = self.world(2)
+        for _ in range(3):
+            del world.timeouts[:]
+            world.script += [[(10, READ)], [(11, READ)]]
+            world.loop.run_pass(1.0, world.dispatch)
+            assert world.timeouts == [1.0, 0, 0]
+
+    def test_is_over_when_a_handler_has_run_the_loop_to_its_end(self):
+        world = self.world(2)
+
+        def end():
+            world.loop.start_soon(world.natives[0])
+            world.map.clear()
+            world.loop.run(1.0, world.dispatch)
+
+        world.natives[0].actions["events 1"] = end
+        world.turn((10, READ))
+        assert world.timeouts == [1.0]
+        assert world.started == [10]
 
 
 # -- the run -----------------------------------------------------------------------------------

@@ -8,7 +8,8 @@ One pass (:meth:`EventLoop.run_pass`):
 1. *reconcile* the registrations with the map, which anybody may change at any time;
 2. *ask* the objects that want to be asked whether they read or write;
 3. *wait* for events, a deadline, or a wake-up, whichever comes first;
-4. hand the events to their objects, and let what is on the ready queue go on;
+4. hand the events to their objects; where tasks come of that, look whether more has come
+   meanwhile; then let what is on the ready queue go on;
 5. tell those who are due;
 6. start the tasks that all these have put together: handing them over in one go, with no
    system call between, lets the workers and the loop take turns once and not per task;
@@ -72,6 +73,10 @@ QUICK_TASK = 0.0002
 #: How long the loop waits for the workers to whom it has just given something to do, in
 #: seconds. So much later it may notice that a client has sent something.
 HAND_OVER_WAIT = 0.0005
+
+#: How often the loop looks for further events before it hands tasks over. The clients of the
+#: first ones wait meanwhile.
+MOST_LOOKS_AGAIN = 4
 
 #: Sockets that are looked at in one audit, of which there is one per longest wait.
 AUDIT_SOCKETS = 500
@@ -245,6 +250,7 @@ class EventLoop:
         # One yield that is not worth while costs as much as a hundred others save.
         self._yields = Backoff(64, 1024)
         self._waits = Backoff(1, 64)
+        self._looks_again = Backoff(1, 16)
         #: Released by whoever wakes the loop while it waits for the workers.
         self._hand_over_lock = threading.Lock()
         self._hand_over_lock.acquire()
@@ -443,6 +449,8 @@ class EventLoop:
                 self._handle_events(events, dispatch)
                 if self._newcomers:
                     self._read_newcomers()
+                if self._starting and self._looks_again.take_occasion():
+                    self._handle_latecomers(dispatch)
             if self.ready:
                 self._drain_ready()
             if self.now >= self._due_at:
@@ -611,23 +619,26 @@ class EventLoop:
             or (self._always_ready and any(self._always_ready.values()))
         ):
             timeout = 0
-        if self._outdated:
-            self._outdated.clear()
-        self._wait_no += 1
-        try:
-            events = poller.poll(timeout)
-        except InterruptedError:
-            events = []
-        except (OSError, ValueError):
-            # select() fails as a whole when one of its descriptors was closed.
-            if not self._close_invalid():
-                raise
-            events = []
+        events = self._poll(poller, timeout)
         self.is_awake = True
         self.now = self.clock()
         if self._always_ready:
             events.extend(item for item in self._always_ready.items() if item[1])
         return events
+
+    def _poll(self, poller: Poller, timeout: float) -> list[tuple[int, int]]:
+        if self._outdated:
+            self._outdated.clear()
+        self._wait_no += 1
+        try:
+            return poller.poll(timeout)
+        except InterruptedError:
+            pass
+        except (OSError, ValueError):
+            # select() fails as a whole when one of its descriptors was closed.
+            if not self._close_invalid():
+                raise
+        return []
 
     def _close_invalid(self) -> bool:
         invalid = [(fd, obj) for fd, obj in self._watched.items() if not _is_open(fd)]
@@ -662,6 +673,24 @@ class EventLoop:
                     raise
                 except BaseException:  # noqa: BLE001 - as in _guard
                     obj.handle_error()
+
+    def _handle_latecomers(self, dispatch: Dispatch) -> None:
+        """Handle what has come since the poll, to hand its tasks over together with the others.
+
+        A client is often as quick to send its next request as the loop to read those of
+        others, and handing over takes the workers and the loop as long as some requests do.
+        """
+        count = before = len(self._starting)
+        for _ in range(MOST_LOOKS_AGAIN):
+            if self._poller is None:  # A handler that ran the loop ended it.
+                break
+            # Those who want to be asked were not: they wait for the next pass.
+            events = [each for each in self._poll(self._poller, 0) if each[0] not in self._asked]
+            self._handle_events(events, dispatch)
+            if len(self._starting) <= count:
+                break
+            count = len(self._starting)
+        self._looks_again.note(count > before)
 
     def _read_newcomers(self) -> None:
         newcomers, self._newcomers = self._newcomers, []
