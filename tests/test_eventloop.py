@@ -10,6 +10,7 @@ import select
 import socket
 import sys
 import threading
+import weakref
 from functools import partial
 from itertools import pairwise
 from math import inf
@@ -1308,6 +1309,20 @@ class TestAStart:
         assert native.events == ["events 1", "started"]
         assert world.timeouts[-1] == 0
 
+    def test_is_forgotten_when_the_loop_is_ended_before_and_the_map_emptied(self, world):
+        native = world.map[3] = Native(world.loop)
+        other = world.map[4] = Native(world.loop)
+        native.actions["events 1"] = partial(world.loop.start_soon, native)
+        other.actions["events 1"] = Raises(ExitNow())
+        with pytest.raises(ExitNow):
+            world.turn((3, READ), (4, READ))
+        world.map.clear()
+        world.loop.run(0, world.dispatch)
+        left = weakref.ref(native)
+        del native
+        gc.collect()
+        assert left() is None
+
 
 class TestALookForLatecomers:
     """Before tasks are handed over: who has come meanwhile?"""
@@ -1398,7 +1413,7 @@ class TestALookForLatecomers:
         world.natives[0].actions["events 1"] = end
         world.turn((10, READ))
         assert world.timeouts == [1.0]
-        assert world.started == [10]
+        assert world.started == []
 
 
 # -- the run -----------------------------------------------------------------------------------

@@ -127,6 +127,7 @@ _READ_FOR_EACH_REQUEST = (
     "channel_timeout",
     "ident",
     "max_request_body_size",
+    "max_request_header_fields",
     "max_request_header_size",
     "outbuf_high_watermark",
     "outbuf_overflow",

@@ -154,6 +154,7 @@ class HTTPChannel(PhasedChannel):
         "_lingers",
         "_peer_closed",
         "_proxy_header",
+        "_queued_at",
         "_resets",
         "_spool",
         "channel_id",
@@ -247,6 +248,8 @@ class HTTPChannel(PhasedChannel):
         #: operator as a rule; ``C``, and empty when it is closed, its client. See
         #: :attr:`waitress.timeline.Timeline.termination`.
         self.ended_by = ""
+        #: When the request that waits for a worker came, while nothing else of the client's did.
+        self._queued_at = -inf
         #: Set from any thread, done by the loop.
         self._close_wanted = False
         self._drain_wanted = False
@@ -292,11 +295,13 @@ class HTTPChannel(PhasedChannel):
     def readable(self) -> bool:
         """Say whether the loop should read from the connection."""
         if self.state is _OPEN:
-            return (
-                not self._input_ended
-                and len(self.request_queue.requests) <= self.adj.channel_request_lookahead
-                and not self.outbound.pending
-            )
+            if (  # noqa: SIM103 - CPython compares faster where it jumps
+                self._input_ended
+                or self.outbound.pending
+                or len(self.request_queue.requests) > self.adj.channel_request_lookahead
+            ):
+                return False
+            return True
         return self.state is _LINGERING
 
     def writable(self) -> bool:
@@ -307,13 +312,14 @@ class HTTPChannel(PhasedChannel):
 
     def handle_events(self, flags: int) -> None:
         """React to the poller's word."""
+        if flags == READ and self.readable():  # As it is most often.
+            self.handle_read_event()
+            return
         if flags & READ:
             if self.readable():
                 self.handle_read_event()
             else:
                 self._ignore_input()
-            if flags == READ:
-                return  # As it is most often.
         if flags & WRITE:
             self.handle_write_event()
         if flags & PEER_CLOSED and not self.readable():
@@ -375,7 +381,7 @@ class HTTPChannel(PhasedChannel):
             self._discard_input()
             return
         size = self.adj.recv_bytes
-        if self.phase is _BODY:  # More of it is on the way, as its head has said.
+        if self._phase is _BODY:  # More of it is on the way, as its head has said.
             size = max(size, self._body_receive_bytes())
         try:
             data = self.recv(size)
@@ -529,7 +535,8 @@ class HTTPChannel(PhasedChannel):
         return request
 
     def _head_received(self, request: Any) -> None:
-        if request.version[:2] != "1." and not request.empty:
+        version = request.version
+        if version != "1.1" and version[:2] != "1." and not request.empty:
             # Before whatever else is wrong: a newer version may write its heads as it likes.
             request.error = _refused_version()
         if request.body_rcv is not None:
@@ -560,6 +567,7 @@ class HTTPChannel(PhasedChannel):
             self.drop_requests(requests)
             return
         if first is not None:
+            self._queued_at = self.event_loop.now
             self._start(first)
 
     def _account_body(self, request: Any, body: Any) -> None:
@@ -585,23 +593,20 @@ class HTTPChannel(PhasedChannel):
                 self._move_to(_DRAINING, "a response ended the connection")
             elif self.has_left and not queue.requests:
                 self._move_to(_DRAINING, "the client has left")
-            else:
-                # Only the loop takes the turn: no lock is needed to see that it has.
-                if not queue.in_service and (queue.requests or self.request is not None):
-                    self._start_next()
-                if self.interest == _WATCHED and not self.outbound.pending:
-                    # The two most usual cases, of what _update() finds out for all.
-                    phase = self.phase
-                    if queue.in_service:  # The server works, and the client waits for it.
-                        if phase is not _OURS:
-                            self._enter(_OURS)
-                        self.deadline = inf  # An entry made before is looked at in its time.
-                        return
-                    if phase is _OURS and self._is_idle():  # What came was served, and is sent.
-                        self._enter(_IDLE)
-                        deadline = self._progress_at + (self.adj.channel_timeout or inf)
-                        self.event_loop.deadlines.arm(self, deadline)
-                        return
+            # Only the loop takes the turn: no lock is needed to see that it has.
+            elif not queue.in_service and (queue.requests or self.request is not None):
+                self._start_next()
+            elif (
+                self._phase is _IDLE
+                and self.request is None
+                and not self.outbound.pending
+                and not self._got_empty_lines
+                and self.interest == _WATCHED
+                and self.clients.watcher is None
+            ):
+                # As it is most often: what came is being served, or was and is sent.
+                self._progress_at = self.event_loop.now
+                return
         if self.state is _DRAINING and not self.outbound.pending:
             self._finish_draining()
         if self.state is not _CLOSED:
@@ -921,24 +926,15 @@ class HTTPChannel(PhasedChannel):
             self._watch(mask)
         self._update_deadline()
 
-    def _is_idle(self) -> bool:
-        """Say whether the client may send a request or leave, and has not begun to."""
-        return (
-            self.request is None
-            and self.state is _OPEN
-            and not self.request_queue.requests
-            and not self._input_ended
-            and not self._got_empty_lines
-            and self._proxy_header is None
-        )
-
     def _watch(self, mask: int) -> None:
         if mask != self.interest:
             self.interest = mask
             if self._fileno is not None:
                 self.event_loop.set_interest(self._fileno, mask)
 
-    def _current_phase(self) -> Phase:
+    @property
+    def phase(self) -> Phase:
+        """Whom the connection waits for."""
         if self.state is _LINGERING:
             return _LINGER
         if self.outbound.pending:
@@ -956,7 +952,11 @@ class HTTPChannel(PhasedChannel):
 
     def handle_deadline(self, now: float) -> None:
         """End what has taken too long."""
-        phase = self.phase
+        if self._phase is _IDLE:
+            self._update_deadline()
+            if self.deadline > now:
+                return
+        phase = self._phase
         if phase is _SEND:
             self._handle_send_deadline(now)
             return
@@ -1009,7 +1009,7 @@ class HTTPChannel(PhasedChannel):
 
     def head_pending_since(self) -> float:
         """Return when the head being received began; ``inf`` when none is."""
-        is_pending = self.phase is _HEAD or self.phase is _PROXY_HEADER
+        is_pending = self._phase is _HEAD or self._phase is _PROXY_HEADER
         return self._phase_since if is_pending else inf
 
     def lingering_since(self) -> float:
@@ -1022,11 +1022,11 @@ class HTTPChannel(PhasedChannel):
 
     def queued_since(self) -> float:
         """Return since when the request that waits for a worker has done so."""
-        return max(self._phase_since, self._queued_again_at)
+        return max(self._queued_at, self._queued_again_at)
 
     def stalled_since(self, now: float) -> float:
         """Return since when spooled bytes have waited without progress, else ``inf``."""
-        if self.phase is not _SEND or not self.outbound.holds_spool:
+        if self._phase is not _SEND or not self.outbound.holds_spool:
             return inf
         if self._has_progressed():
             self._progress_at = now
@@ -1093,21 +1093,22 @@ class HTTPChannel(PhasedChannel):
     @property
     def phase_since(self) -> float:
         """When the wait for whom it waits for began, on the monotonic clock."""
-        return self._phase_since
+        return self._phase_since if self.phase is self._phase else self.queued_since()
 
     def unfinished_request(self) -> Any:
         """Return the first request that was not answered; one whose head is whole."""
         if self.request_queue.requests:
             return self.request_queue.requests[0]
-        return self.request if self.phase is _BODY else None
+        return self.request if self._phase is _BODY else None
 
     def close_if_resting(self, newcomers_since: float) -> bool:
         """Close if no request has begun; false for one so new that it may still send it."""
-        if self.phase is not _IDLE and self.phase is not _PROXY_HEADER:
+        phase = self.phase
+        if phase is not _IDLE and phase is not _PROXY_HEADER:
             return True
         if not self.outbound.sent_total and self._progress_at > newcomers_since:
             return False
-        if self.phase is _IDLE:
+        if phase is _IDLE:
             self.close_if_idle()
         else:
             self._close_now()
@@ -1179,7 +1180,7 @@ class HTTPChannel(PhasedChannel):
 
         A client that has had an answer, and pipelines, would be the newest for ever.
         """
-        return self._peer_closed or (is_overloaded and self._queued_again_at > self._phase_since)
+        return self._peer_closed or (is_overloaded and self._queued_again_at > self._queued_at)
 
     def check_client_disconnected(self) -> bool:
         """Say whether the client was seen to leave; ``waitress.client_disconnected``."""

@@ -345,7 +345,7 @@ class EventLoop:
         self._unwatch(fd)
         if self._thread_id is None and not self.map:
             # No run is going to end, and to clean up behind it.
-            self._release_poller()
+            self._clean_up()
 
     # -- loop's thread: for native objects -------------------------------------------
 
@@ -422,7 +422,7 @@ class EventLoop:
         finally:
             self._thread_id = outer_thread_id
             if not self.map:
-                self._release_poller()
+                self._clean_up()
             # A foreign thread that saw the loop running may have left it work on its way
             # out.
             self._drain_ready()
@@ -466,6 +466,11 @@ class EventLoop:
         self._select = select
         self._audited_at = -inf
         self._compare()
+
+    def _clean_up(self) -> None:
+        """Keep nothing of what stood in the map, which is empty."""
+        self._release_poller()
+        self._starting.clear()
 
     def _release_poller(self) -> None:
         registrations: tuple[dict[int, Any], ...]

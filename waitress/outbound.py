@@ -288,7 +288,9 @@ class OutboundBuffer:
 
         Bounded in files too, since each is an open descriptor.
         """
-        return self.pending <= limits.outbuf_high_watermark and self._files <= MOST_FILES
+        if self.pending > limits.outbuf_high_watermark:
+            return False
+        return self._files <= MOST_FILES
 
     def append_file(self, file: ReadOnlyFileBasedBuffer) -> None:
         """Add a prepared file at the end; it is closed when sent or cut.

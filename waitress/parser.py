@@ -404,9 +404,9 @@ class HTTPRequestParser:
 
         Source: RFC 9112, 2.1.
         """
-        if header_plus[-4:] != b"\r\n\r\n":
-            header_plus = _with_empty_line(header_plus)
-        first_line, *lines, _, _ = header_plus.split(b"\r\n")
+        first_line, *lines = header_plus.split(b"\r\n")
+        if len(lines) < 2 or lines.pop() or lines.pop():
+            first_line, *lines = _with_empty_line(header_plus).split(b"\r\n")[:-2]
         self.first_line = first_line
         try:
             headers = dict(map(_field_of_line, lines))

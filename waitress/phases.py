@@ -4,6 +4,11 @@ Owns the phases of a connection and the rules of their deadlines. Knows of bytes
 some came or went, and when; which phase it is, and what is done when its time is over, its
 subclass :class:`waitress.channel.HTTPChannel` decides.
 
+A phase is noted when it begins, but for one: that a request which came whole is being served
+is not noted of a connection that rested, nor that it rests again. Neither is in need of a
+deadline sooner than the one that it rested with, and when that comes, it is found out what
+is the case.
+
 Row 4: imports clients, outbound, request_queue, tcp and wasyncore.
 """
 
@@ -62,6 +67,7 @@ class PhasedChannel(wasyncore.dispatcher):
     # where most connections would have it, is slower to read than either.
     __slots__ = (
         "_acknowledged_total",
+        "_phase",
         "_phase_bytes",
         "_phase_since",
         "_progress_at",
@@ -71,7 +77,6 @@ class PhasedChannel(wasyncore.dispatcher):
         "deadline_bucket",
         "event_loop",
         "outbound",
-        "phase",
         "request",
         "request_queue",
     )
@@ -92,15 +97,17 @@ class PhasedChannel(wasyncore.dispatcher):
         #: See :mod:`waitress.deadlines`.
         self.deadline = inf
         self.deadline_bucket: int | None = None
-        self.phase = _IDLE
+        #: As it was noted.
+        self._phase = _IDLE
         #: When the phase began, when it last saw a byte, and how many it saw.
         self._phase_since = self._progress_at = self.event_loop.now
         self._phase_bytes = 0
         #: Bytes that the client was known to have acknowledged when it was last asked.
         self._acknowledged_total = 0
 
-    def _current_phase(self) -> Phase:
-        """Find out whom the connection waits for."""
+    @property
+    def phase(self) -> Phase:
+        """Whom the connection waits for; other threads may see it a moment late."""
         raise NotImplementedError
 
     def handle_deadline(self, now: float) -> None:
@@ -108,23 +115,23 @@ class PhasedChannel(wasyncore.dispatcher):
         raise NotImplementedError
 
     def _update_deadline(self) -> None:
-        phase = self._current_phase()
-        if phase is not self.phase:
+        phase = self.phase
+        if phase is not self._phase:
             self._enter(phase)
+        if phase is _IDLE and self.clients.watcher is not None:
+            self.clients.watcher.channel_rests(self)
         if phase is _OURS:
             self.deadline = inf
         else:
             self.event_loop.deadlines.arm(self, self._current_deadline())
 
     def _enter(self, phase: Phase) -> None:
-        self.phase = phase
+        self._phase = phase
         self._phase_since = self._progress_at = self.event_loop.now
         self._phase_bytes = 0
-        if phase is _IDLE and self.clients.watcher is not None:
-            self.clients.watcher.channel_rests(self)
 
     def _current_deadline(self) -> float:
-        phase = self.phase
+        phase = self._phase
         if phase is _SEND:
             return self._send_deadline()
         if phase is _LINGER:

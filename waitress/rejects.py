@@ -66,6 +66,9 @@ class Rejects(Observer):
     def __init__(self, logger: logging.Logger = reject_logger) -> None:
         self.logger = logger
         self.counts = RejectCounts()
+        # The default of the class; but it is asked for several times in each request, and
+        # CPython finds it in the instance at once.
+        self.listening = False
 
     def refused(self, refusal: Refusal) -> None:
         """Count a refusal, and log it where that is wanted."""

@@ -362,14 +362,16 @@ class Task:
             parts = (head, data)
         if self._held is not None:
             self._held.extend(parts)
-        elif self._writev_soon is None:
+            return
+        writev_soon = self._writev_soon
+        if writev_soon is None:
             self._hand_over(parts, last=False)
-        else:
-            try:
-                self._writev_soon(parts, self._application_done)
-            except OSError:
-                self._channel_failed = True
-                raise
+            return
+        try:
+            writev_soon(parts, self._application_done)
+        except OSError:
+            self._channel_failed = True
+            raise
 
     def build_response_header(self) -> bytes:
         """Return the head, and settle how the body is framed and the connection left.
@@ -558,7 +560,8 @@ class WSGITask(Task):
             listener.application_started(self.request)
         try:
             environ = self.get_environment()
-            app_iter = self.channel.server.application(environ, self.start_response)
+            application = self.channel.server.application
+            app_iter = application(environ, self.start_response)
             kind = type(app_iter)
             if kind is list or kind is tuple:
                 # Neither has a close(), so no code of the application runs any more.

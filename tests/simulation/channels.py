@@ -250,10 +250,10 @@ class SimulatedChannel(HTTPChannel):
         super().handle_deadline(now)
         run.note("%s: deadline in phase %s", self, phase.name)
         closed = self.state is not ChannelState.OPEN
-        if phase is Phase.OURS:
-            run.fail(f"{self}: a timer of the client's ran while the server worked")
-        elif not closed:
+        if not closed:
             return
+        if phase is Phase.OURS:
+            run.fail(f"{self}: a timer of the client's ran out while the server worked")
         elif phase is Phase.IDLE:
             if not silent:
                 run.fail(f"{self}: closed as idle after {now - quiet_since} s")
