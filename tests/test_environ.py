@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,18 +34,18 @@ def client_disconnected():
     return False
 
 
-def build(request=None, **facts):
-    facts = {
-        "version": "1.1",
-        "addr": ("192.0.2.1", 4711),
-        "server_name": "server.invalid",
-        "server_port": 8080,
-        "ident": "waitress",
-        "url_prefix": "",
-        "client_disconnected": client_disconnected,
-        **facts,
-    }
-    return build_environ(request or Request(), **facts)
+def build(
+    request=None,
+    version="1.1",
+    addr=("192.0.2.1", 4711),
+    server_name="server.invalid",
+    server_port=8080,
+    ident="waitress",
+    url_prefix="",
+):
+    adj = SimpleNamespace(ident=ident, url_prefix=url_prefix)
+    server = SimpleNamespace(server_name=server_name, effective_port=server_port, adj=adj)
+    return build_environ(request or Request(), version, addr, server, client_disconnected)
 
 
 def test_the_environ_has_these_keys_and_no_others():

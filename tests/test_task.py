@@ -83,11 +83,14 @@ class PlainChannel:
 class Channel(PlainChannel):
     """A channel with all that a task makes use of."""
 
-    close_requested = False
+    is_to_close = False
 
     def __init__(self, application=None):
         super().__init__(application)
         self.observer = Observer()
+
+    def wants_to_close(self):
+        return self.is_to_close
 
     def writev_soon(self, parts, last=False):
         if self.failure is not None:
@@ -568,7 +571,7 @@ def test_the_parser_may_have_decided_that_the_connection_ends():
 
 def test_the_server_may_want_its_connection_back():
     channel = Channel()
-    channel.close_requested = True
+    channel.is_to_close = True
     task = serve(respond([b"x"]), channel)
     assert Response(task).headers["Connection"] == "close"
     assert task.close_on_finish

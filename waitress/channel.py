@@ -1186,9 +1186,8 @@ class HTTPChannel(PhasedChannel):
         """Say whether the client was seen to leave; ``waitress.client_disconnected``."""
         return self._peer_closed or not self.connected
 
-    @property
-    def close_requested(self) -> bool:
-        """Whether the server wants the connection back after the response."""
+    def wants_to_close(self) -> bool:
+        """Say whether the server wants the connection back after the response."""
         clients = self.clients
         if clients.watcher is not None:
             # Not before what the client has sent ahead is answered too.
@@ -1205,7 +1204,10 @@ class HTTPChannel(PhasedChannel):
             request.close()
         except Exception:
             self.logger.exception("Unexpected error when closing a request")
-        spooled = getattr(request, "spooled_bytes", 0)
+        try:
+            spooled = request.spooled_bytes
+        except AttributeError:  # A stand-in; getattr() takes several times as long.
+            return
         if spooled:
             request.spooled_bytes = 0
             self._spool.release(spooled)

@@ -3,9 +3,9 @@
 This is the one place where bytes that arrived become the names and latin-1 strings that
 an application sees: the parser knows field names, only here are there ``HTTP_*`` keys.
 
-No I/O and no settings: what concerns the connection and the server are arguments.
-Row 4: knows the file wrapper from ``buffers``; of a request, only what
-:class:`EnvironRequest` lists.
+No I/O: what concerns the connection is told by arguments.
+Row 4: knows the file wrapper from ``buffers``; of a request and of a server, only what
+:class:`EnvironRequest` and :class:`EnvironServer` list.
 """
 
 from __future__ import annotations
@@ -16,7 +16,13 @@ from typing import Any, Protocol
 
 from waitress.buffers import ReadOnlyFileBasedBuffer
 
-__all__ = ["EnvironRequest", "build_environ", "build_path_info", "rename_headers"]
+__all__ = [
+    "EnvironRequest",
+    "EnvironServer",
+    "build_environ",
+    "build_path_info",
+    "rename_headers",
+]
 
 #: Request fields whose environ keys have no ``HTTP_`` in front (RFC 3875, 4.1.2 and 4.1.3).
 rename_headers = {
@@ -80,15 +86,32 @@ class EnvironRequest(Protocol):
         """Return the body, a binary file positioned at its first byte."""
 
 
+class EnvironServer(Protocol):
+    """What a server must have so that environs can be built for it."""
+
+    @property
+    def adj(self) -> Any:
+        """The settings ``ident`` and ``url_prefix``.
+
+        ``ident`` is what the server calls itself; ``None`` makes ``SERVER_SOFTWARE`` empty.
+        ``url_prefix`` is the application's place, ``""`` or ``"/..."`` without a slash at its
+        end; it becomes ``SCRIPT_NAME``.
+        """
+
+    @property
+    def effective_port(self) -> Any:
+        """The port listened to; becomes a string."""
+
+    @property
+    def server_name(self) -> str:
+        """The value of ``SERVER_NAME``."""
+
+
 def build_environ(
     request: EnvironRequest,
-    *,
     version: str,
     addr: Any,
-    server_name: str,
-    server_port: Any,
-    ident: str | None,
-    url_prefix: str,
+    server: EnvironServer,
     client_disconnected: Callable[[], bool],
 ) -> dict[str, Any]:
     """Return a new environ for ``request``.
@@ -97,16 +120,14 @@ def build_environ(
         request: a complete request.
         version: ``"1.0"`` or ``"1.1"``, the version of the response.
         addr: the peer: a sequence of host and port (``None`` on a unix socket).
-        server_name: the value of ``SERVER_NAME``.
-        server_port: the port listened to; becomes a string.
-        ident: what the server calls itself; ``None`` makes ``SERVER_SOFTWARE`` empty.
-        url_prefix: the application's place, ``""`` or ``"/..."`` without a slash at its
-            end; becomes ``SCRIPT_NAME``.
+        server: who serves it.
         client_disconnected: tells whether the client has gone.
 
     Source: PEP 3333, "environ Variables"; RFC 3875, 4.1.
     """
-    key = (server_name, server_port, ident, url_prefix)
+    adj = server.adj
+    url_prefix = adj.url_prefix
+    key = (server.server_name, server.effective_port, adj.ident, url_prefix)
     environ = (_server_parts.get(key) or _server_part(key)).copy()
     host = addr[0]
     path = request.path

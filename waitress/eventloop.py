@@ -654,12 +654,14 @@ class EventLoop:
 
     def _handle_events(self, events: list[tuple[int, int]], dispatch: Dispatch) -> None:
         wait_no = self._wait_no
+        # The same ones for as long as the loop lives.
+        outdated, watched, asked_ones = self._outdated, self._watched, self._asked
         for fd, flags in events:
             if self._wait_no != wait_no:
                 return  # A handler ran the loop: these are old, and told again if still so.
-            if fd in self._outdated:
+            if fd in outdated:
                 continue
-            obj = self._watched.get(fd)
+            obj = watched.get(fd)
             if obj is None:
                 # The descriptor was closed, and what it stood for lives on as a duplicate
                 # somewhere. It would end every wait from now on.
@@ -668,7 +670,7 @@ class EventLoop:
             current: Any = self.map.get(fd)
             if current is not obj:
                 self.note_change(fd)
-            elif fd in self._asked and not hasattr(obj, "handle_events"):
+            elif fd in asked_ones and not hasattr(obj, "handle_events"):
                 asked = self._masks.get(fd) or self._always_ready.get(fd, 0)
                 dispatch(self.map, fd, obj, flags, asked)
             else:
@@ -728,11 +730,12 @@ class EventLoop:
             self._expire()
 
     def _drain_ready(self) -> None:
+        ready = self.ready
         # Only those present now: a handler that touches again waits for the next pass.
-        for _ in range(len(self.ready)):
-            if not self.ready:
+        for _ in range(len(ready)):
+            if not ready:
                 return  # A handler ran the loop.
-            obj = self.ready.popleft()
+            obj = ready.popleft()
             obj.touched = False
             try:
                 obj.handle_ready()

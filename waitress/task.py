@@ -35,7 +35,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from waitress.buffers import ReadOnlyFileBasedBuffer
-from waitress.environ import EnvironRequest, build_environ, rename_headers
+from waitress.environ import EnvironRequest, EnvironServer, build_environ, rename_headers
 from waitress.observer import NO_OBSERVER, Observer
 from waitress.response import (
     CHUNK_END,
@@ -77,24 +77,12 @@ __all__ = [
 _HELD_BYTES = 262144
 
 
-class TaskServer(Protocol):
+class TaskServer(EnvironServer, Protocol):
     """What a task asks of its channel's server."""
 
     @property
     def application(self) -> Any:
         """The WSGI application."""
-
-    @property
-    def adj(self) -> Any:
-        """The settings ``ident`` and ``url_prefix``."""
-
-    @property
-    def effective_port(self) -> Any:
-        """The port listened to."""
-
-    @property
-    def server_name(self) -> str:
-        """The value of ``SERVER_NAME``."""
 
 
 class TaskChannel(Protocol):
@@ -106,7 +94,7 @@ class TaskChannel(Protocol):
       no code of the application runs before the end of ``service()``, so that nothing is
       gained by waking the loop for these bytes now. Without the method, parts are joined
       and given to ``write_soon``.
-    * ``close_requested``: whether the server wants the connection closed after this
+    * ``wants_to_close()``: whether the server wants the connection closed after this
       response.
     * ``observer``: an :class:`~waitress.observer.Observer`.
     """
@@ -186,6 +174,8 @@ class Task:
     # Whose OSError it was: the channel's, or the application's own.
     _channel_failed: bool = False
     _application_failed: bool = False
+    # The head as it was built; nothing before.
+    _head_bytes: bytes = b""
 
     def __init__(self, channel: TaskChannel, request: TaskRequest) -> None:
         self.channel = channel
@@ -211,9 +201,8 @@ class Task:
 
         # What start_response was given, or compose_start(); None before.
         self._start: Start | None = None
-        # The head, and its bytes as they were built; nothing before.
+        # What the head was built from; None before.
         self._head: Head | None = None
-        self._head_bytes: bytes = b""
         # What response_headers is, once somebody has looked.
         self._response_headers: list[tuple[str, str]] | None = None
         # Whether body bytes may be sent, as far as is known without asking status and method.
@@ -392,11 +381,12 @@ class Task:
         connection = request.headers.get("CONNECTION")
         try:
             is_head = request.command == "HEAD"
-            ends = request.connection_close or channel.close_requested  # type: ignore[attr-defined]
+            ends = request.connection_close or channel.wants_to_close()  # type: ignore[attr-defined]
         except AttributeError:  # One of them is somebody's own, as in __init__().
             is_head = getattr(request, "command", "") == "HEAD"
-            ends = getattr(request, "connection_close", False) or getattr(
-                channel, "close_requested", False
+            wants_to_close = getattr(channel, "wants_to_close", None)
+            ends = getattr(request, "connection_close", False) or (
+                wants_to_close is not None and wants_to_close()
             )
         circumstances = (
             version,
@@ -533,17 +523,12 @@ class WSGITask(Task):
         environ = self.environ
         if environ is None:
             channel = self.channel
-            server = channel.server
-            adj = server.adj
             environ = self.environ = build_environ(
                 self.request,
-                version=self.version,
-                addr=channel.addr,
-                server_name=server.server_name,
-                server_port=server.effective_port,
-                ident=adj.ident,
-                url_prefix=adj.url_prefix,
-                client_disconnected=channel.check_client_disconnected,
+                self.version,
+                channel.addr,
+                channel.server,
+                channel.check_client_disconnected,
             )
             if self._listener is not None:
                 self._listener.environ_built(self.request, environ)
