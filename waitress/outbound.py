@@ -451,12 +451,14 @@ class OutboundBuffer:
         Raises:
             FileFailedError: a file cannot be read, or is shorter than it was.
         """
+        segments = self._segments
+        # The most usual case: a response in one piece. No lock is needed for what is in front
+        # and no file: only the loop takes it away, and a worker adds behind it.
+        if len(segments) == 1 and not (self._offset or self.had_files):
+            first = segments[0]
+            if len(first) <= limit:
+                return first  # type: ignore[return-value]
         with self._lock:
-            segments = self._segments
-            if len(segments) == 1 and not self._offset:
-                first = segments[0]
-                if type(first) is bytes and len(first) <= limit:
-                    return first  # The most usual case: a response in one piece.
             views, file = self._views_locked(limit)
         if file is None:
             return views
@@ -546,7 +548,7 @@ class OutboundBuffer:
         return drained
 
     def close(self) -> None:
-        """Drop everything unsent and end every wait; repeatable, from any thread.
+        """Drop everything unsent and end every wait; repeatable.
 
         Raises:
             Exception: whatever closing a file of the application's raised, after all
