@@ -1316,12 +1316,14 @@ class TestAStart:
         other.actions["events 1"] = Raises(ExitNow())
         with pytest.raises(ExitNow):
             world.turn((3, READ), (4, READ))
+        newcomer = Native(world.loop)
+        world.loop._newcomers.append(newcomer)
         world.map.clear()
         world.loop.run(0, world.dispatch)
-        left = weakref.ref(native)
-        del native
+        left = [weakref.ref(native), weakref.ref(newcomer)]
+        del native, newcomer
         gc.collect()
-        assert left() is None
+        assert [each() for each in left] == [None, None]
 
 
 class TestALookForLatecomers:
@@ -1382,6 +1384,55 @@ class TestALookForLatecomers:
         assert world.told == []
         world.turn((20, READ))
         assert [fd for fd, *_ in world.told] == [20]
+
+    def test_does_not_make_responses_wait(self):
+        world = self.world(2)
+        first = world.natives[0]
+        first.actions["events 1"] = lambda: [
+            world.loop.start_soon(first),
+            world.loop.touch_threadsafe(first),
+        ]
+        world.script += [[(10, READ)], [(11, READ)]]
+        world.loop.run_pass(1.0, world.dispatch)
+        assert first.events == ["events 1", "ready", "started"]
+        assert world.timeouts == [1.0]
+
+    @pytest.mark.parametrize(
+        ("socket_map", "in_thread"), [(SocketMap(), True), ({}, False)], ids=["another", "this"]
+    )
+    def test_tells_nobody_of_a_stranger_that_was_closed_in_its_own_thread(
+        self, socket_map, in_thread
+    ):
+        """select() fails as a whole where one was, and it is told whom that hits."""
+        loop = EventLoop(socket_map)
+        ours, theirs = tcp_pair()
+        native = Native(loop)
+        stranger = Stranger()
+        stranger.socket, peer = tcp_pair()
+        loop.map[stranger.socket.fileno()] = stranger
+        loop.map[ours.fileno()] = native
+
+        def close():
+            del loop.map[stranger.socket.fileno()]
+            stranger.socket.close()
+
+        def act():
+            ours.recv(1)
+            if in_thread:
+                InThread(close).result()
+            else:
+                close()
+            loop.start_soon(native)
+
+        native.actions["events 1"] = act
+        theirs.send(b"x")
+        loop.run(PATIENCE, World().dispatch, 1, SimpleNamespace(select=select.select))
+        assert native.events == ["events 1", "started"]
+        assert stranger.events == []
+        loop.map.clear()
+        loop.run(0, World().dispatch)
+        for sock in (ours, theirs, peer):
+            sock.close()
 
     def test_becomes_rare_while_nobody_comes(self):
         world = self.world(1)

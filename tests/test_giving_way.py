@@ -19,12 +19,13 @@ import pytest
 
 from tests.compat.live import PATIENCE, Running, Wire
 from tests.fakes import Simulation, get
-from tests.functional.applications import hello
+from tests.functional.applications import hello, large
 from waitress import channel as channel_module
 from waitress import workers
 from waitress.channel import HTTPChannel
 from waitress.clients import Clients
 from waitress.fair_queue import FairQueue
+from waitress.parser import HTTPRequestParser
 from waitress.server import BaseWSGIServer
 from waitress.workers import ThreadedTaskDispatcher
 
@@ -237,6 +238,56 @@ def test_what_was_sent_ahead_is_not_the_newest_for_ever(crowd: Callable[..., Cro
 
 @needs_word_of_end
 @pytest.mark.usefixtures("nobody_gives_up")
+def test_what_waits_for_the_reader_is_queued_when_there_is_room(simulate: Simulate) -> None:
+    """Its client has been slow, and not the workers."""
+    sim = simulate(large(3_000_000), outbuf_high_watermark=1_000_000, outbuf_overflow=10_000_000)
+    client = sim.knock(capacity=65536)
+    client.is_reading = False
+    client.send(get() + get())
+    sim.settle()
+    for _ in range(20):
+        sim.advance(1)
+        client.read(60_000)
+    client.is_reading = True
+    while not sim.channel.request_queue.awaits_worker():
+        sim.settle(workers=False)
+    assert sim.clock() - sim.channel.queued_since() < 1
+    assert not sim.channel.gives_way(is_overloaded=True)
+
+
+def test_what_was_sent_ahead_is_queued_when_its_turn_has_come(simulate: Simulate) -> None:
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        sim.dispatcher.pause("running")
+        return hello(environ, start_response)
+
+    sim = simulate(application)
+    client = sim.connect(get() + get())
+    assert not sim.channel.gives_way(is_overloaded=True)
+    sim.advance(10)
+    sim.dispatcher.resume("running")
+    sim.settle()
+    assert sim.clock() - sim.channel.queued_since() < 1
+    assert sim.channel.gives_way(is_overloaded=True)
+    sim.dispatcher.resume("running")
+    sim.settle()
+    client.send(get())
+    sim.settle()
+    assert not sim.channel.gives_way(is_overloaded=True)
+    sim.dispatcher.resume("running")
+
+
+def test_what_is_put_in_from_outside_is_queued_then(simulate: Simulate) -> None:
+    sim = simulate(hello)
+    client = sim.connect()
+    request = HTTPRequestParser(sim.server.adj)
+    request.received(get())
+    sim.channel.requests = [request]
+    sim.turn()
+    assert sim.clock() - sim.channel.queued_since() < 1
+    sim.settle()
+    assert client.response().status == 200
+
+
 def test_peers_in_turn_do_so_too(crowd: Callable[..., Crowd]) -> None:
     queue = crowd(fair_queue=True)
     queue.ask("a", "b", "c")

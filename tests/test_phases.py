@@ -18,7 +18,7 @@ def test_phase_and_what_is_due_are_for_the_subclass_to_say() -> None:
         channel.handle_deadline(0)
 
 
-def test_begins_idle_and_never_due() -> None:
+def test_is_never_due_before_it_is_told_so() -> None:
     clock = FakeClock()
     loop = EventLoop(clock=clock)
     channel = PhasedChannel(loop.map)

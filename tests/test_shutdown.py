@@ -341,10 +341,11 @@ def test_later_order_can_end_the_delay(simulate: Simulate) -> None:
 
 
 @needs_stacks
+@pytest.mark.parametrize("idle_seconds", [120, 8])
 def test_what_takes_too_long_is_cut_and_named(
-    pausing: Callable[..., Simulation], caplog: pytest.LogCaptureFixture
+    idle_seconds: int, pausing: Callable[..., Simulation], caplog: pytest.LogCaptureFixture
 ) -> None:
-    sim = pausing(graceful_timeout=10)
+    sim = pausing(graceful_timeout=10, channel_timeout=idle_seconds)
     client = sim.connect()
     let_pass(sim, 7)
     client.send(get("/slow?secret=1"))

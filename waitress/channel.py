@@ -154,6 +154,7 @@ class HTTPChannel(PhasedChannel):
         "_lingers",
         "_peer_closed",
         "_proxy_header",
+        "_queued_again_at",
         "_queued_at",
         "_resets",
         "_spool",
@@ -171,8 +172,6 @@ class HTTPChannel(PhasedChannel):
 
     #: The timelines of the requests that have not ended, while somebody wants them.
     timelines: Sequence[Any] = ()
-    #: When its next request was queued, while it had not come to rest.
-    _queued_again_at = -inf
 
     #: See :mod:`waitress.eventloop`.
     interest_is_state = True
@@ -248,8 +247,9 @@ class HTTPChannel(PhasedChannel):
         #: operator as a rule; ``C``, and empty when it is closed, its client. See
         #: :attr:`waitress.timeline.Timeline.termination`.
         self.ended_by = ""
-        #: When the request that waits for a worker came, while nothing else of the client's did.
-        self._queued_at = -inf
+        #: When the loop has last sent for a worker; and when one has, when it had served a
+        #: request, for the next, unless the client had to wait for another or to read since.
+        self._queued_at = self._queued_again_at = -inf
         #: Set from any thread, done by the loop.
         self._close_wanted = False
         self._drain_wanted = False
@@ -312,14 +312,13 @@ class HTTPChannel(PhasedChannel):
 
     def handle_events(self, flags: int) -> None:
         """React to the poller's word."""
-        if flags == READ and self.readable():  # As it is most often.
-            self.handle_read_event()
-            return
-        if flags & READ:
+        if flags == READ or flags & READ:
             if self.readable():
                 self.handle_read_event()
             else:
                 self._ignore_input()
+            if flags == READ:
+                return  # As it is most often.
         if flags & WRITE:
             self.handle_write_event()
         if flags & PEER_CLOSED and not self.readable():
@@ -567,7 +566,7 @@ class HTTPChannel(PhasedChannel):
             self.drop_requests(requests)
             return
         if first is not None:
-            self._queued_at = self.event_loop.now
+            self._queued_again_at = -inf
             self._start(first)
 
     def _account_body(self, request: Any, body: Any) -> None:
@@ -605,8 +604,10 @@ class HTTPChannel(PhasedChannel):
                 and self.clients.watcher is None
             ):
                 # As it is most often: what came is being served, or was and is sent.
-                self._progress_at = self.event_loop.now
-                return
+                now = self._progress_at = self.event_loop.now
+                # The deadline with which it rested is too late where the setting was changed.
+                if queue.in_service or self.deadline <= now + (self.adj.channel_timeout or inf):
+                    return
         if self.state is _DRAINING and not self.outbound.pending:
             self._finish_draining()
         if self.state is not _CLOSED:
@@ -618,6 +619,8 @@ class HTTPChannel(PhasedChannel):
         if queue.requests:
             first = queue.claim(self.outbound.has_room(self.adj))
             if first is not None:
+                if self._phase is _SEND:
+                    self._queued_again_at = -inf
                 self._start(first)
             return
         request = self.request
@@ -629,6 +632,7 @@ class HTTPChannel(PhasedChannel):
         if first.error:
             self._answer_refused(first)
         else:
+            self._queued_at = self.event_loop.now
             self.event_loop.start_soon(self)
 
     def start_service(self) -> None:
@@ -953,6 +957,7 @@ class HTTPChannel(PhasedChannel):
     def handle_deadline(self, now: float) -> None:
         """End what has taken too long."""
         if self._phase is _IDLE:
+            # As it was noted; what was received and served since has moved the deadline.
             self._update_deadline()
             if self.deadline > now:
                 return
@@ -1093,7 +1098,8 @@ class HTTPChannel(PhasedChannel):
     @property
     def phase_since(self) -> float:
         """When the wait for whom it waits for began, on the monotonic clock."""
-        return self._phase_since if self.phase is self._phase else self.queued_since()
+        is_served = self.request_queue.requests and self.phase is _OURS
+        return self.queued_since() if is_served else self._phase_since
 
     def unfinished_request(self) -> Any:
         """Return the first request that was not answered; one whose head is whole."""
@@ -1180,7 +1186,7 @@ class HTTPChannel(PhasedChannel):
 
         A client that has had an answer, and pipelines, would be the newest for ever.
         """
-        return self._peer_closed or (is_overloaded and self._queued_again_at > self._queued_at)
+        return self._peer_closed or (is_overloaded and self._queued_again_at != -inf)
 
     def check_client_disconnected(self) -> bool:
         """Say whether the client was seen to leave; ``waitress.client_disconnected``."""

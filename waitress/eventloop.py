@@ -470,6 +470,7 @@ class EventLoop:
     def _clean_up(self) -> None:
         """Keep nothing of what stood in the map, which is empty."""
         self._release_poller()
+        self._newcomers.clear()
         self._starting.clear()
 
     def _release_poller(self) -> None:
@@ -493,11 +494,17 @@ class EventLoop:
             changes = self.map.changes
             while changes:
                 self.note_change(changes.pop())
-        elif len(self.map) != len(self._watched):
+        elif self._is_behind():
             self._compare()
         if self.now >= self._audited_at + timeout:
             self._audited_at = self.now
             self._audit()
+
+    def _is_behind(self) -> bool:
+        """Say whether objects have left the map, as far as that is seen, that are still watched."""
+        if isinstance(self.map, SocketMap):
+            return bool(self._left)
+        return bool(self._left) or len(self.map) != len(self._watched)
 
     def _audit(self) -> None:
         """Find what was done to the map and to sockets behind the loop's back.
@@ -689,9 +696,11 @@ class EventLoop:
         """
         count = before = len(self._starting)
         for _ in range(MOST_LOOKS_AGAIN):
-            if self._poller is None:  # A handler that ran the loop ended it.
+            # Responses wait; or the registrations are not up to date: they are in the next pass.
+            if self.ready or self._poller is None or self._is_behind():
                 break
-            # Those who want to be asked were not: they wait for the next pass.
+            # Those who want to be asked before each wait were not before this one; what
+            # listens is among them, so that nobody is accepted here.
             events = [each for each in self._poll(self._poller, 0) if each[0] not in self._asked]
             self._handle_events(events, dispatch)
             if len(self._starting) <= count:

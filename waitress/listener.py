@@ -238,7 +238,11 @@ class Listener(wasyncore.dispatcher):
                 or getattr(channel, "is_paused", False)
             )
             if rests and channel.last_activity < cutoff:
-                channel.will_close = True
+                close_if_idle = getattr(channel, "close_if_idle", None)
+                if close_if_idle is not None and self._event_loop.is_current_thread():
+                    close_if_idle()  # Not where a last look finds its next request.
+                else:
+                    channel.will_close = True
 
     # -- accepting ---------------------------------------------------------------------
 

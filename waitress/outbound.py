@@ -166,7 +166,8 @@ class OutboundBuffer:
     Invariant: :attr:`pending` is the sum of the segments' lengths.
 
     Threads: any, as the module's docstring tells; everything stands under one lock that
-    only this object takes, held for pointer work only.
+    only this object takes, held for pointer work only. One look is taken without it, in
+    :meth:`peek`.
     """
 
     def __init__(
@@ -452,8 +453,9 @@ class OutboundBuffer:
             FileFailedError: a file cannot be read, or is shorter than it was.
         """
         segments = self._segments
-        # The most usual case: a response in one piece. No lock is needed for what is in front
-        # and no file: only the loop takes it away, and a worker adds behind it.
+        # The most usual case: a response in one piece. No lock is needed to look at what is in
+        # front and no file: only the loop, which is here, takes that away or closes; a worker
+        # adds behind it. That there is a file is told before it is counted as pending.
         if len(segments) == 1 and not (self._offset or self.had_files):
             first = segments[0]
             if len(first) <= limit:

@@ -4,10 +4,10 @@ Owns the phases of a connection and the rules of their deadlines. Knows of bytes
 some came or went, and when; which phase it is, and what is done when its time is over, its
 subclass :class:`waitress.channel.HTTPChannel` decides.
 
-A phase is noted when it begins, but for one: that a request which came whole is being served
-is not noted of a connection that rested, nor that it rests again. Neither is in need of a
-deadline sooner than the one that it rested with, and when that comes, it is found out what
-is the case.
+A phase is noted when it begins, with two exceptions, the most usual ones: when a connection
+that rests has sent a whole request, and when that was served and it rests again. The phase
+noted is still the first rest, and so is the deadline, which can only be too early. When it
+comes, it is found out what is the case.
 
 Row 4: imports clients, outbound, request_queue, tcp and wasyncore.
 """
@@ -97,7 +97,7 @@ class PhasedChannel(wasyncore.dispatcher):
         #: See :mod:`waitress.deadlines`.
         self.deadline = inf
         self.deadline_bucket: int | None = None
-        #: As it was noted.
+        #: The phase that was noted last; see the module.
         self._phase = _IDLE
         #: When the phase began, when it last saw a byte, and how many it saw.
         self._phase_since = self._progress_at = self.event_loop.now
@@ -107,7 +107,7 @@ class PhasedChannel(wasyncore.dispatcher):
 
     @property
     def phase(self) -> Phase:
-        """Whom the connection waits for; other threads may see it a moment late."""
+        """Whom the connection waits for; for a moment, other threads may see another phase."""
         raise NotImplementedError
 
     def handle_deadline(self, now: float) -> None:

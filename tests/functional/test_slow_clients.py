@@ -105,6 +105,31 @@ def test_idle_time_out_can_be_switched_off(simulate: Simulate) -> None:
     assert client.is_open
 
 
+@pytest.mark.parametrize("before", [120, 0])
+def test_idle_time_out_may_be_changed_while_the_connection_is_in_use(
+    before: int, simulate: Simulate
+) -> None:
+    sim = simulate(hello, channel_timeout=before, cleanup_interval=1000)
+    client = sim.connect(get())
+    sim.server.adj.channel_timeout = 5
+    client.send(get())
+    sim.advance(4.5)
+    assert client.is_open
+    sim.advance(1)
+    assert not client.is_open
+    assert sim.server.clients.timeouts == {"IDLE": 1}
+
+
+def test_sweep_looks_for_a_request_before_it_closes(simulate: Simulate) -> None:
+    sim = simulate(hello)
+    client = sim.connect(get())
+    client.send(get())
+    sim.server.maintenance(sim.clock() + 3600)
+    sim.settle()
+    assert [each.status for each in client.responses()] == [200, 200]
+    assert client.is_open
+
+
 def test_sweep_by_hand_closes_idle_connections(simulate: Simulate) -> None:
     sim = simulate(hello)
     client = sim.connect(get())
