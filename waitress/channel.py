@@ -247,8 +247,8 @@ class HTTPChannel(PhasedChannel):
         #: operator as a rule; ``C``, and empty when it is closed, its client. See
         #: :attr:`waitress.timeline.Timeline.termination`.
         self.ended_by = ""
-        #: When the loop has last sent for a worker; and when one has, when it had served a
-        #: request, for the next, unless the client had to wait for another or to read since.
+        #: When the first request was queued, by the loop; and when by the worker that had
+        #: served the one before, unless the client has sent anew or had to read since.
         self._queued_at = self._queued_again_at = -inf
         #: Set from any thread, done by the loop.
         self._close_wanted = False
@@ -619,7 +619,7 @@ class HTTPChannel(PhasedChannel):
         if queue.requests:
             first = queue.claim(self.outbound.has_room(self.adj))
             if first is not None:
-                if self._phase is _SEND:
+                if self._phase is _SEND:  # The client had to read before.
                     self._queued_again_at = -inf
                 self._start(first)
             return

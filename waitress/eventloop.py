@@ -501,7 +501,7 @@ class EventLoop:
             self._audit()
 
     def _is_behind(self) -> bool:
-        """Say whether objects have left the map, as far as that is seen, that are still watched."""
+        """Say whether somebody is watched who may have left the map, as far as that is told."""
         if isinstance(self.map, SocketMap):
             return bool(self._left)
         return bool(self._left) or len(self.map) != len(self._watched)
