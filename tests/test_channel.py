@@ -477,6 +477,20 @@ def test_stand_in_for_a_parser_makes_requests(simulate: Simulate) -> None:
     assert bytes(client.data) == b"<abc><def><ghi>"
 
 
+def test_stand_in_for_a_request_may_come_from_outside(simulate: Simulate) -> None:
+    """Of such a one the channel has seen nothing before."""
+    sim = simulate(hello)
+    sim.server.channel_class = channel_class(task_class=AnsweringTask)
+    client = sim.connect()
+    request = StandInParser(sim.server.adj)
+    request.received(b"abc")
+    sim.channel.requests = [request]
+    sim.settle()
+    assert bytes(client.data) == b"<abc>"
+    assert request.is_closed
+    assert client.is_open
+
+
 def test_error_of_a_stand_in_for_a_parser_is_answered(simulate: Simulate) -> None:
     sim = simulate(hello)
     sim.server.channel_class = channel_class(parser_class=StandInParser, task_class=AnsweringTask)
