@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 from collections.abc import Callable, Iterator
+from math import inf
 from typing import Any
 
 import pytest
@@ -1251,6 +1252,25 @@ def test_full_disk_under_an_invitation_cuts_the_connection(
     assert not client.is_open
     assert not client.data
     assert caplog.messages == ["Unexpected exception when flushing"]
+
+
+def test_channel_is_not_idle_before_its_worker_has_reported(simulate: Simulate) -> None:
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        sim.dispatcher.pause("running")
+        return hello(environ, start_response)
+
+    sim = simulate(application)
+    client = sim.connect(get())
+    sim.advance(10)
+    queue = sim.channel.request_queue
+    queue.finish(keep_alive=True)
+    assert sim.channel.phase is Phase.IDLE
+    assert sim.channel.idle_since() == inf
+    assert not sim.channel.close_if_idle()
+    sim.dispatcher.resume("running")
+    sim.settle()
+    assert sim.channel.idle_since() == sim.event_loop.now
+    assert client.is_open
 
 
 def test_idle_channel_whose_last_read_fails_is_the_one_to_be_closed(simulate: Simulate) -> None:

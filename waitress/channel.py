@@ -149,6 +149,7 @@ class HTTPChannel(PhasedChannel):
         "_close_wanted",
         "_drain_wanted",
         "_got_empty_lines",
+        "_in_service",
         "_input_ended",
         "_is_blocked",
         "_lingers",
@@ -247,6 +248,9 @@ class HTTPChannel(PhasedChannel):
         #: operator as a rule; ``C``, and empty when it is closed, its client. See
         #: :attr:`waitress.timeline.Timeline.termination`.
         self.ended_by = ""
+        #: Whether a request is in service, as far as the loop has seen: the worker may just
+        #: have ended, and not have reported.
+        self._in_service = False
         #: When the first request was queued, by the loop; and when by the worker that had
         #: served the one before, unless the client has sent anew or had to read since.
         self._queued_at = self._queued_again_at = -inf
@@ -587,6 +591,7 @@ class HTTPChannel(PhasedChannel):
     def _advance(self) -> None:
         """Do what the connection's state asks for."""
         queue = self.request_queue
+        self._in_service = queue.in_service
         if self.state is _OPEN:
             if queue.is_ended:
                 self._move_to(_DRAINING, "a response ended the connection")
@@ -632,6 +637,7 @@ class HTTPChannel(PhasedChannel):
         if first.error:
             self._answer_refused(first)
         else:
+            self._in_service = True
             self._queued_at = self.event_loop.now
             self.event_loop.start_soon(self)
 
@@ -1023,7 +1029,7 @@ class HTTPChannel(PhasedChannel):
 
     def idle_since(self) -> float:
         """Return since when the connection has been idle; ``inf`` when it is not."""
-        return self._progress_at if self.phase is _IDLE else inf
+        return self._progress_at if self.phase is _IDLE and not self._in_service else inf
 
     def queued_since(self) -> float:
         """Return since when the request that waits for a worker has done so."""
