@@ -591,14 +591,14 @@ class HTTPChannel(PhasedChannel):
     def _advance(self) -> None:
         """Do what the connection's state asks for."""
         queue = self.request_queue
-        self._in_service = queue.in_service
+        # Only the loop takes the turn: no lock is needed to see that it has.
+        in_service = self._in_service = queue.in_service
         if self.state is _OPEN:
             if queue.is_ended:
                 self._move_to(_DRAINING, "a response ended the connection")
             elif self.has_left and not queue.requests:
                 self._move_to(_DRAINING, "the client has left")
-            # Only the loop takes the turn: no lock is needed to see that it has.
-            elif not queue.in_service and (queue.requests or self.request is not None):
+            elif not in_service and (queue.requests or self.request is not None):
                 self._start_next()
             elif (
                 self._phase is _IDLE
@@ -611,7 +611,7 @@ class HTTPChannel(PhasedChannel):
                 # As it is most often: what came is being served, or was and is sent.
                 now = self._progress_at = self.event_loop.now
                 # The deadline with which it rested is too late where the setting was changed.
-                if queue.in_service or self.deadline <= now + (self.adj.channel_timeout or inf):
+                if in_service or self.deadline <= now + (self.adj.channel_timeout or inf):
                     return
         if self.state is _DRAINING and not self.outbound.pending:
             self._finish_draining()
