@@ -402,6 +402,8 @@ class HTTPChannel(PhasedChannel):
             else:
                 for start in range(0, size, RECEIVE_BYTES):
                     self.received(data[start : start + RECEIVE_BYTES])
+            if self._in_service and self._phase is _IDLE and self.request is None:
+                return  # As it is most often. What is next is seen when its worker reports.
             self._advance()
         elif not self.has_left:
             self.connected = False
@@ -564,8 +566,10 @@ class HTTPChannel(PhasedChannel):
         if self.observer.listening:
             # Before: a worker that is about to finish another may begin with them at once.
             self.observer.requests_queued(self, requests)
+        outbound = self.outbound
+        may_serve = not outbound.pending or outbound.has_room(self.adj)
         try:
-            first = self.request_queue.claim(self.outbound.has_room(self.adj), requests)
+            first = self.request_queue.claim(may_serve, requests)
         except QueueEndedError:  # A worker has ended the connection meanwhile.
             self.drop_requests(requests)
             return

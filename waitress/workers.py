@@ -295,10 +295,12 @@ class ThreadedTaskDispatcher:
                 self._wake_one_locked()
             if self._notifies:
                 self.queue_cv.notify()
-            queued = len(self.queue) + len(self.given_way)
-            idle = len(self.threads) - self.stop_count - self.active_count
-        if queued - idle > self._noted_depth:
-            self._note_depth(queued - idle)
+            depth = len(self.queue) + len(self.given_way)
+            if depth <= self._noted_depth:
+                return
+            depth -= len(self.threads) - self.stop_count - self.active_count  # the idle ones
+        if depth > self._noted_depth:
+            self._note_depth(depth)
 
     def hold_wakeups(self) -> None:
         """Wake nobody for the tasks that are added from now on, until :meth:`wake_first`."""
