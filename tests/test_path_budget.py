@@ -13,6 +13,7 @@ import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -153,7 +154,7 @@ def test_large_response_is_handed_to_the_kernel_as_it_is(simulate: Simulate) -> 
 
 
 def test_hand_over_to_the_pool(spent: Counter[str]) -> None:
-    """One lock to give a task, one to take it; and one for each worker that falls asleep."""
+    """One lock to give a task, and none to take it; one for each worker that falls asleep."""
     pool = ThreadedTaskDispatcher()
     served = threading.Event()
 
@@ -174,4 +175,17 @@ def test_hand_over_to_the_pool(spent: Counter[str]) -> None:
     assert task is not None
     task.service()
     assert served.is_set()
-    assert spent["lock"] == 2
+    assert spent["lock"] == 1
+
+
+def test_hand_over_of_many_tasks_to_the_pool(spent: Counter[str]) -> None:
+    """One lock before and two after them, for all of them together."""
+    pool = ThreadedTaskDispatcher()
+    task: Any = SimpleNamespace(service=list, cancel=list)
+    pool.hold_wakeups()
+    for _ in range(100):
+        pool.add_task(task)
+    pool.wake_first()
+    pool.wake_rest()
+    assert spent["lock"] == 3
+    assert len(pool.queue) == 100

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import weakref
+from collections import deque
 from math import inf
 from types import SimpleNamespace
 
@@ -368,6 +369,63 @@ class TestSleepers:
         for _ in range(2):
             unstarted.add_task(Job())
         assert [token.releases for token in tokens] == [1, 1]
+
+    def test_are_told_of_once_where_many_tasks_are_added_together(self, unstarted, caplog):
+        self.asleep(unstarted, 1)
+        unstarted.threads.add(0)
+        unstarted.hold_wakeups()
+        for _ in range(4):
+            unstarted.add_task(Job())
+        assert messages(caplog, "waitress.queue") == []
+        unstarted.wake_first()
+        unstarted.wake_rest()
+        assert messages(caplog, "waitress.queue") == ["Task queue depth is 3"]
+
+    def test_are_woken_for_what_another_thread_adds_while_wakeups_are_held(self, unstarted):
+        (token,) = self.asleep(unstarted, 1)
+        unstarted.hold_wakeups()
+        InThread(unstarted.add_task, Job()).result()
+        assert token.releases == 0
+        unstarted.wake_first()
+        assert token.releases == 1
+        assert len(unstarted.queue) == 1
+
+    @pytest.mark.parametrize("asks", [False, True], ids=["in order", "asked"])
+    def test_fall_asleep_where_another_took_what_was_there(self, pool, asks):
+        class Vanishing(deque):
+            """Gives its task to another worker first."""
+
+            def popleft(self):
+                super().popleft()
+                gone.set()
+                return super().popleft()
+
+        gone = threading.Event()
+        pool.queue = Vanishing()
+        pool._asks = asks
+        pool.set_thread_count(1)
+        assert all_idle(pool)
+        pool.add_task(Job())
+        await_event(gone)
+        assert all_idle(pool)
+        left = Job()
+        with pool.lock:
+            pool.queue.extend([Job(), left])
+            pool._wake_one_locked()
+        await_event(left.ended)
+
+    def test_pass_over_a_task_that_was_taken_while_it_was_asked(self, unstarted):
+        class Taken(Job):
+            def gives_way(self, newest_first):
+                if unstarted.queue[-1] is self:
+                    unstarted.queue.pop()
+                return True
+
+        chosen = Job()
+        unstarted.queue.extend([chosen, Taken()])
+        unstarted.note_giving_way(True)
+        unstarted.queue.reverse()
+        assert unstarted._choose_locked() is chosen
 
     def test_find_their_token_where_who_woke_them_was_interrupted(self, pool):
         pool.set_thread_count(1)

@@ -12,6 +12,10 @@ variable does, which makes a new lock for every wait.
 Whoever adds many tasks at once, as the event loop does, holds the wake-ups until all are
 there, wakes one worker, lets it run for a moment, and then wakes as many as there are tasks
 left: where tasks are short, the first worker serves them all, and the others sleep on.
+Meanwhile it adds without the lock, and looks at the queue under it afterwards; and a worker
+that has served a task takes the next without it. That takes a queue whose ``append`` and
+``popleft`` are atomic, as those of a deque are. Who holds the lock can therefore rely on
+what is in the queue only when it has taken it out.
 
 Tasks are served in the order of their arrival, until somebody tells that one of them may
 *give way* (:meth:`ThreadedTaskDispatcher.note_giving_way`): as a rule, because its client
@@ -68,9 +72,9 @@ class Task(Protocol):
 class ThreadedTaskDispatcher:
     """A fixed pool of threads that serve tasks in the order of their arrival.
 
-    Threads: any. ``threads``, ``queue``, ``stop_count``, ``active_count``, the idle tokens
-    and what is about giving way stand under ``lock``; tasks run, and log records are made,
-    without it.
+    Threads: any. ``threads``, ``stop_count``, ``active_count``, the idle tokens and what is
+    about giving way stand under ``lock``, and ``queue`` does but for two steps (see the
+    module); tasks run, and log records are made, without it.
     """
 
     #: Threads that were asked to stop and have not gone yet.
@@ -113,6 +117,8 @@ class ThreadedTaskDispatcher:
         self._idle: list[threading.Lock] = []
         #: Whether whoever adds tasks wakes nobody, because somebody is about to.
         self._holds_wakeups = False
+        #: The thread that does so, where it may add without the lock.
+        self._gatherer: int | None = None
 
         self.queue_cv = threading.Condition(self.lock)
         self.thread_exit_cv = threading.Condition(self.lock)
@@ -154,6 +160,12 @@ class ThreadedTaskDispatcher:
 
     def _next_task(self, thread_no: int, token: threading.Lock) -> Task | None:
         """Return the next task, waiting for it; ``None`` when the thread is to end."""
+        if not (self.stop_count or self._asks) and type(self.queue) is deque:
+            # Seen too late, either leads to one task more in the order of arrival.
+            try:
+                return self.queue.popleft()
+            except IndexError:
+                pass  # As it is once in a batch.
         has_waited = False
         while True:
             with self.lock:
@@ -167,13 +179,15 @@ class ThreadedTaskDispatcher:
                     self._leave_locked(thread_no)
                     return None
                 if self.queue or self.given_way:
-                    return self._choose_locked() if self._asks else self.queue.popleft()
+                    task = self._choose_locked() if self._asks else _take(self.queue.popleft)
+                    if task is not None:
+                        return task
                 self.active_count -= 1
                 self._idle.append(token)
             token.acquire()  # Released by whoever takes it off the list.
             has_waited = True
 
-    def _choose_locked(self) -> Task:
+    def _choose_locked(self) -> Task | None:
         """Take the task that is to be served next, where some may give way."""
         queue, given_way = self.queue, self.given_way
         self._chosen += 1
@@ -182,20 +196,15 @@ class ThreadedTaskDispatcher:
             return given_way.popleft()
         newest_first = self.clock() < self._newest_until and turn != FAIR_TURN // 2
         take = queue.pop if newest_first else queue.popleft
-        chosen = None
-        while queue and chosen is None:
-            task = take()
-            if getattr(task, "gives_way", _never)(newest_first):
-                given_way.append(task)
-            else:
-                chosen = task
+        while (chosen := _take(take)) is not None and _gives_way(chosen, newest_first):
+            given_way.append(chosen)
         # What is never come to from the other end: whoever asks how long the first of the
         # queue has waited asks for one whose client is there.
-        while queue and getattr(queue[0], "gives_way", _never)(newest_first):
-            given_way.append(queue[0])
-            queue.remove(queue[0])
+        while (first := _first(queue)) is not None and _gives_way(first, newest_first):
+            if _remove(first, queue):
+                given_way.append(first)
         if chosen is None:
-            chosen = given_way.popleft()
+            chosen = _take(given_way.popleft)
         if not queue:  # All have been asked.
             self._newest_until = -inf
             self._asks = bool(given_way)
@@ -289,6 +298,9 @@ class ThreadedTaskDispatcher:
 
     def add_task(self, task: Task) -> None:
         """Queue a task and wake a worker for it; warn when none is free."""
+        if self._gatherer == threading.get_ident():
+            self.queue.append(task)
+            return
         with self.lock:
             self.queue.append(task)
             if self._idle and not self._holds_wakeups:
@@ -306,23 +318,34 @@ class ThreadedTaskDispatcher:
         """Wake nobody for the tasks that are added from now on, until :meth:`wake_first`."""
         with self.lock:
             self._holds_wakeups = True
+            if type(self.queue) is deque and not self._notifies:
+                self._gatherer = threading.get_ident()
 
     def wake_first(self) -> None:
         """Wake one worker, if there is a task, and hold wake-ups no more.
 
-        To be followed by :meth:`wake_rest`.
+        Warns when there are more tasks than workers are free. To be followed by
+        :meth:`wake_rest`.
         """
         with self.lock:
-            self._holds_wakeups = False
+            has_gathered = self._gatherer is not None
+            self._release_wakeups_locked()
             if self._idle and (self.queue or self.given_way):
                 self._wake_one_locked()
+            depth = self._waiting_locked()
+        if has_gathered and depth > self._noted_depth:
+            self._note_depth(depth)
 
     def wake_rest(self) -> None:
         """Wake as many workers as there are tasks, or all, and hold wake-ups no more."""
         with self.lock:
-            self._holds_wakeups = False
+            self._release_wakeups_locked()
             for _ in range(min(len(self.queue) + len(self.given_way), len(self._idle))):
                 self._wake_one_locked()
+
+    def _release_wakeups_locked(self) -> None:
+        self._gatherer = None
+        self._holds_wakeups = False
 
     def _note_depth(self, depth: int) -> None:
         alert = self.depth_alert
@@ -390,10 +413,10 @@ class ThreadedTaskDispatcher:
                     break
                 self.thread_exit_cv.wait(min(remaining, threading.TIMEOUT_MAX))
             running = len(self.threads)
-            pending = [*self.queue, *self.given_way] if cancel_pending else []
-            if cancel_pending:
-                self.queue.clear()
-                self.given_way.clear()
+            pending: list[Task] = []
+            for tasks in (self.queue, self.given_way) if cancel_pending else ():
+                while (task := _take(tasks.popleft)) is not None:
+                    pending.append(task)
         if running:
             self.logger.warning("%d thread(s) still running", running)
         if not cancel_pending:
@@ -409,15 +432,31 @@ def _do_nothing() -> None:
     """Take the place of what a task does not have."""
 
 
-def _never(_: bool) -> bool:
-    """Take the place of ``gives_way``, too."""
-    return False
+def _gives_way(task: Task, newest_first: bool) -> bool:
+    gives_way = getattr(task, "gives_way", None)
+    return gives_way is not None and bool(gives_way(newest_first))
+
+
+def _take(pop: Callable[[], Task]) -> Task | None:
+    try:
+        return pop()
+    except IndexError:
+        return None
+
+
+def _first(tasks: deque[Task]) -> Task | None:
+    try:
+        return tasks[0]
+    except IndexError:
+        return None
 
 
 def _drop(ended: set[Task], tasks: deque[Task]) -> None:
-    remaining = [task for task in tasks if task not in ended]
-    tasks.clear()  # The same object remains: others may have asked for it once and for all.
-    tasks.extend(remaining)
+    # One by one: others may add and take meanwhile.
+    for _ in range(len(tasks)):
+        task = _take(tasks.popleft)
+        if task is not None and task not in ended:
+            tasks.append(task)
 
 
 def _remove(task: Task, tasks: deque[Task]) -> bool:

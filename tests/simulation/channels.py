@@ -171,8 +171,10 @@ class SimulatedChannel(HTTPChannel):
         idle = self.run.network.now - max(self.kernel.up.moved_at, self.busy_until)
         if idle < 1 - EPSILON:
             self.run.fail(f"{self}: to be closed after {idle} s of rest")
+        # A response has ended it, which the look finds out before the worker has reported.
+        is_ended = self.request_queue.is_ended
         closed = super().close_if_idle()
-        if closed and began is None:
+        if closed and began is None and not is_ended:
             self.verdicts.append("idle")
             if self.unread_at_close:
                 self.run.fail(f"{self}: closed as idle with {self.unread_at_close!r} unread")
