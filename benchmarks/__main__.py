@@ -126,7 +126,8 @@ def _measure(row: Row, bench: Bench, results: Results) -> None:
     if row.needs_keep_alive and not bench.server.keeps_alive:
         results.add(row.name, name, {}, "has no persistent connections")
         return
-    if row.is_for_ours_only and name != OURS:
+    can_do = bench.server.rows is None or row.name in bench.server.rows
+    if not can_do or (row.is_for_ours_only and name != OURS):
         results.add(row.name, name, {}, "not applicable")
         return
     begun = time.monotonic()

@@ -81,8 +81,14 @@ def run_bjoern(application: Any, facts: Facts) -> None:
     import_module("bjoern").run(application, HOST, facts.port)
 
 
+def run_bare(application: Any, facts: Facts) -> None:
+    """Run what is no server, for comparison."""
+    import_module("bare").run(application, HOST, facts.port, facts.threads)
+
+
 SERVERS = {
     "waitress": run_waitress,
+    "bare": run_bare,
     "cheroot": run_cheroot,
     "gevent": run_gevent,
     "bjoern": run_bjoern,

@@ -31,6 +31,8 @@ class Server:
     #: One of those that this project means to be ahead of; the others are for orientation.
     is_rival: bool = True
     keeps_alive: bool = True
+    #: The only rows that it can do; None for all.
+    rows: frozenset[str] | None = None
 
 
 def _launched(name: str) -> Callable[[Path, Facts], list[str]]:
@@ -120,6 +122,24 @@ SERVERS: dict[str, Server] = {
         Server("bjoern", "bjoern", _launched("bjoern"), "bjoern", is_rival=False),
         Server("uWSGI", "uwsgi", _uwsgi, "uwsgi", is_rival=False),
         Server("granian", "granian", _granian, "granian", is_rival=False),
+        Server(
+            "bare",
+            TREE,
+            _launched("bare"),
+            "waitress",
+            is_rival=False,
+            rows=frozenset(
+                {
+                    "hello-1",
+                    "hello-8",
+                    "hello-64",
+                    "hello-256",
+                    "browser-64",
+                    "connect-16",
+                    "pipeline-16",
+                }
+            ),
+        ),
     )
 }
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import itertools
 import json
 import logging
+import select
 import socket
 import threading
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import applications, launch, load, overload, report
+from benchmarks import applications, bare, launch, load, overload, report
 from benchmarks.__main__ import _measure, main
 from benchmarks.errors import RowError
 from benchmarks.launch import Facts
@@ -22,6 +24,7 @@ from benchmarks.open_loop import OpenLoop, Outcome
 from benchmarks.results import MEASURES, Results, Sample, Target
 from benchmarks.rows import ROWS
 from benchmarks.servers import OURS, RELEASED, SERVERS
+from tests.looping import PATIENCE
 
 FASTER = Target("requests_per_cpu_second", at_least=4.5)
 SOONER = Target("p99_ms", at_least=1)
@@ -175,6 +178,34 @@ def test_what_only_ours_has_is_measured_of_no_other() -> None:
     _measure(ROWS["watched-64"], bench, run)
     assert run.failures == {"watched-64": {RELEASED: "not applicable"}}
     assert run.samples == {"watched-64": {RELEASED: [{}]}}
+
+
+def test_what_a_server_cannot_do_is_not_asked_of_it() -> None:
+    run = Results({}, {}, {})
+    bench: Any = SimpleNamespace(server=SERVERS["bare"])
+    _measure(ROWS["post-1k"], bench, run)
+    assert run.failures == {"post-1k": {"bare": "not applicable"}}
+    assert {row for row in SERVERS["bare"].rows or () if row not in ROWS} == set()
+
+
+@pytest.mark.skipif(not hasattr(select, "epoll"), reason="runs on Linux only")
+def test_what_is_no_server_answers_all_the_same() -> None:
+    server = bare.Bare(applications.application, "127.0.0.1", 0)
+    address = server.listener.getsockname()
+    served = threading.Thread(target=server.run, args=(1,), daemon=True)
+    served.start()
+    head = b"GET /?q HTTP/1.1\r\nHost: localhost\r\n"
+    with socket.create_connection(address) as client, client.makefile("rb") as answers:
+        for ending in (b"\r\n", b"Connection: close\r\n\r\n"):
+            client.sendall(head + ending)
+            response = http.client.HTTPResponse(client)
+            response.begin()
+            assert (response.status, response.read()) == (200, applications.HELLO)
+        assert answers.read() == b""
+    server.running = False
+    served.join(PATIENCE)
+    assert not served.is_alive()
+    assert server.token.acquire(timeout=PATIENCE)  # Given on by the last thread to end.
 
 
 # wrk.
