@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from tests.fakes import Simulation, chunks, get, request
+from tests.looping import InThread
 from waitress import outbound, request_queue, workers
 from waitress.buffers import OverflowableBuffer
 from waitress.workers import ThreadedTaskDispatcher
@@ -189,3 +190,12 @@ def test_hand_over_of_many_tasks_to_the_pool(spent: Counter[str]) -> None:
     pool.wake_rest()
     assert spent["lock"] == 3
     assert len(pool.queue) == 100
+
+
+def test_hand_over_by_another_thread_than_the_one_that_adds_many(spent: Counter[str]) -> None:
+    """Under the lock: what it finds in the queue afterwards is all there is."""
+    pool = ThreadedTaskDispatcher()
+    task: Any = SimpleNamespace(service=list, cancel=list)
+    pool.hold_wakeups()
+    InThread(pool.add_task, task).result()
+    assert spent["lock"] == 2

@@ -426,6 +426,47 @@ class TestSleepers:
         unstarted.note_giving_way(True)
         unstarted.queue.reverse()
         assert unstarted._choose_locked() is chosen
+        assert not unstarted.given_way
+
+    def test_touch_a_queue_of_somebodys_own_under_the_lock_only(self, pool):
+        class Own(deque):
+            def append(self, task):
+                held.append(pool.lock.locked())
+                super().append(task)
+
+            def popleft(self):
+                held.append(pool.lock.locked())
+                return super().popleft()
+
+        held = []
+        pool.queue = Own()
+        pool.set_thread_count(1)
+        assert all_idle(pool)
+        jobs = Job(), Job()
+        pool.hold_wakeups()
+        for job in jobs:
+            pool.add_task(job)
+        pool.wake_first()
+        pool.wake_rest()
+        for job in jobs:
+            await_event(job.ended)
+        assert held == [True] * 4
+
+    def test_are_notified_where_they_wait_in_their_own_way(self, caplog):
+        class Waiting(RecordingThreads):
+            def handler_thread(self, thread_no):
+                """Wait for the next task as the workers of earlier releases did."""
+                with self.lock:
+                    while not self.queue:
+                        self.queue_cv.wait()
+                    return self.queue.popleft()
+
+        dispatcher = Waiting()
+        worker = InThread(dispatcher.handler_thread, 0)
+        job = Job()
+        dispatcher.hold_wakeups()
+        dispatcher.add_task(job)
+        assert worker.result() is job
 
     def test_find_their_token_where_who_woke_them_was_interrupted(self, pool):
         pool.set_thread_count(1)
