@@ -1215,6 +1215,26 @@ def test_service_asks_for_the_next_request_behind_others(simulate: Simulate) -> 
     assert not sim.dispatcher.queue
 
 
+def test_last_part_of_a_response_is_left_to_its_worker_until_that_reports(
+    simulate: Simulate,
+) -> None:
+    sim = simulate(hello)
+    client = sim.connect()
+    channel = sim.channel
+    finish = channel.request_queue.finish
+
+    def look_and_finish(keep_alive: bool) -> Any:
+        channel.handle_ready()
+        unsent.append(channel.total_outbufs_len)
+        return finish(keep_alive)
+
+    unsent: list[int] = []
+    channel.request_queue.finish = look_and_finish
+    assert sim.ask(client, get("/")).body == b"hello"
+    assert unsent[0] > 0
+    assert channel.total_outbufs_len == 0
+
+
 def test_channel_that_is_asked_does_not_spin_while_it_lingers(simulate: Simulate) -> None:
     class Asked(HTTPChannel):
         def readable(self) -> bool:

@@ -152,6 +152,94 @@ class TestMemory:
         assert (outbound.pending, outbound.sent_total) == (1, 2)
 
 
+class TestTheLastPart:
+    def test_takes_no_lock_where_it_is_all_there_is(self, outbound):
+        data = b"hello"
+        lock, outbound._lock = outbound._lock, None
+        try:
+            outbound.append_last(data, LIMITS)
+            assert outbound.pending == 5
+            assert outbound.peek(5) is data
+            assert outbound.advance(5) is None
+        finally:
+            outbound._lock = lock
+        assert (outbound.pending, outbound.sent_total, outbound.last_part) == (0, 5, None)
+
+    def test_is_counted_and_shown_as_all_else(self, outbound):
+        outbound.append_last(b"hello", LIMITS)
+        assert outbound.segments == [b"hello"]
+        assert outbound.memory_bytes == outbound.appended_total == 5
+
+    def test_goes_on_after_a_short_send(self, outbound):
+        outbound.append_last(b"hello", LIMITS)
+        outbound.advance(2)
+        assert (outbound.pending, outbound.sent_total) == (3, 2)
+        assert outbound.take() == b"llo"
+
+    def test_goes_in_pieces_where_it_is_large(self, outbound):
+        outbound.append_last(b"hello", LIMITS)
+        assert outbound.take(3) == b"hel"
+        assert outbound.take(3) == b"lo"
+
+    def test_waits_behind_what_is_there(self, outbound):
+        outbound.put(b"a")
+        outbound.append_last(b"b", LIMITS)
+        assert outbound.last_part is None
+        assert outbound.take() == b"ab"
+
+    def test_leaves_before_what_comes_behind_it_all_the_same(self, outbound):
+        outbound.append_last(b"a", LIMITS)
+        outbound.put(b"b")
+        assert outbound.take() == b"ab"
+        outbound.append_last(b"c", LIMITS)
+        outbound.append_file(prepared(b"d"))
+        assert outbound.take() == b"cd"
+
+    def test_is_as_all_else_once_settled(self, outbound):
+        outbound.append_last(b"a", LIMITS)
+        for _ in range(2):
+            outbound.settle_last_part()
+        assert outbound.last_part is None
+        outbound.append_last(b"b", LIMITS)
+        assert outbound.take() == b"ab"
+
+    def test_of_no_bytes_is_none(self, outbound):
+        outbound.append_last(b"", LIMITS)
+        assert outbound.last_part is None
+        outbound.append_last(b"a", LIMITS)
+        assert outbound.take() == b"a"
+
+    def test_of_twice_the_size_goes_to_a_file(self, outbound):
+        outbound.append_last(b"x" * 199, LIMITS)
+        assert outbound.last_part is not None
+        outbound.take()
+        outbound.append_last(b"x" * 200, LIMITS)
+        assert kinds(outbound) == ["SpoolSegment"]
+
+    def test_never_waits_for_room_where_nobody_may(self):
+        outbound = Outbound()
+        outbound.put(b"x" * 1001, limits=AMPLE)
+        outbound.append_last(b"y" * 1000, LIMITS, may_wait=False)
+        assert outbound.pending == 2001
+        outbound.close()
+
+    def test_passes_the_marks_behind_it(self, outbound):
+        outbound.mark_next("begin")
+        outbound.append_last(b"hello", LIMITS)
+        assert not outbound.mark("end")
+        outbound.take(1)
+        assert outbound.passed == ["begin"]
+        outbound.take()
+        assert outbound.passed == ["end"]
+
+    def test_is_dropped_with_the_connection(self, outbound):
+        outbound.append_last(b"hello", LIMITS)
+        outbound.close()
+        assert (outbound.pending, outbound.last_part) == (0, None)
+        with pytest.raises(ClientDisconnected):
+            outbound.append_last(b"more", LIMITS)
+
+
 class TestTemporaryFiles:
     def test_take_what_comes_behind_so_many_bytes(self, outbound):
         outbound.put(b"x" * 100)
@@ -681,6 +769,7 @@ class TestRoom:
 STEPS = st.lists(
     st.one_of(
         st.tuples(st.just("put"), st.lists(st.integers(0, 150), min_size=1, max_size=4)),
+        st.tuples(st.just("last"), st.integers(0, 250)),
         st.tuples(st.just("file"), st.integers(0, 60)),
         st.tuples(st.just("take"), st.integers(1, 250)),
         st.tuples(st.just("mark"), st.none()),
@@ -700,6 +789,10 @@ def test_whatever_comes_leaves_once_in_order_and_is_counted(steps):
             parts = [bytes(next(octets) for _ in range(size)) for size in value]
             outbound.put(*parts, may_wait=False)
             expected += b"".join(parts)
+        elif step == "last":
+            data = bytes(next(octets) for _ in range(value))
+            outbound.append_last(data, LIMITS, may_wait=False)
+            expected += data
         elif step == "file":
             data = bytes(next(octets) for _ in range(value))
             outbound.append_file(prepared(data))

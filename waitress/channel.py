@@ -641,6 +641,9 @@ class HTTPChannel(PhasedChannel):
         if first.error:
             self._answer_refused(first)
         else:
+            if self.outbound.pending:
+                # Of a worker that has not reported: it shall not seem to be the next one's.
+                self.outbound.settle_last_part()
             self._in_service = True
             self._queued_at = self.event_loop.now
             self.event_loop.start_soon(self)
@@ -707,13 +710,16 @@ class HTTPChannel(PhasedChannel):
     def _flush(self) -> None:
         """Send until there is nothing, the kernel takes no more, or others wait."""
         outbound = self.outbound
+        queue = self.request_queue
         budget = FLUSH_BYTES
         # A reset throws away what the kernel was asked to hold back.
-        is_last = self.request_queue.is_ended and not self._resets
+        is_last = queue.is_ended and not self._resets
         while outbound.pending and not self._is_blocked:
             if budget <= 0:
                 self._is_blocked = True  # Not the kernel: the others have their turn.
                 return
+            if outbound.last_part is not None and queue.in_service:
+                return  # It is the worker's, which is about to report.
             done = None
             try:
                 sent = self._send_file(budget) if outbound.had_files else None
@@ -1185,11 +1191,12 @@ class HTTPChannel(PhasedChannel):
         if getattr(self.write_soon, "__func__", None) is not _write_soon:
             # Somebody's own, of a subclass or of this very object, is to see every byte.
             self.write_soon(b"".join(parts))
-            return
-        size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
-        self.outbound.append(parts, size, self.adj, not self._answers)
-        if not last:
-            self._report()
+        elif last and len(parts) == 1:
+            self.outbound.append_last(parts[0], self.adj, not self._answers)
+        else:
+            self.outbound.append(parts, sum(map(len, parts)), self.adj, not self._answers)
+            if not last:
+                self._report()
 
     def gives_way(self, is_overloaded: bool) -> bool:
         """Say whether the others are served first; see :mod:`waitress.workers`.
@@ -1244,6 +1251,7 @@ class HTTPChannel(PhasedChannel):
 
     def _has_queued_again(self) -> bool:
         """Queue behind the others, so that no pipelining client keeps a worker to itself."""
+        self.outbound.settle_last_part()
         self._queued_again_at = self.event_loop.clock()
         if not self.outbound.has_room(self.adj):
             return False  # The loop queues it, when there is room.

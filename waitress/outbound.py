@@ -7,6 +7,8 @@ nothing of HTTP and of sockets.
 Who calls::
 
     worker  append(parts), append_file(file)     may wait for room
+    worker  append_last(part)                    the end of a response, most often all of it
+    worker  settle_last_part()                   it goes on with the next response at once
     loop    append(parts)                        never waits (errors, 100 Continue)
     loop    file_at_front()                      what the kernel may send by itself
     loop    peek(n), advance(n)                  what to send next; what was sent
@@ -163,11 +165,16 @@ def _tell_nobody() -> None:
 class OutboundBuffer:
     """The unsent bytes of one connection.
 
-    Invariant: :attr:`pending` is the sum of the segments' lengths.
+    Most responses are one bytes object, and are made while nothing is pending. Such a one
+    becomes the *last part*, which needs no lock because it changes hands as a whole: it is
+    the worker's until the service ends, and the loop's from then on.
+
+    Invariant: :attr:`pending` is the length of the last part, or the sum of the segments'
+    lengths; there are never both.
 
     Threads: any, as the module's docstring tells; everything stands under one lock that
-    only this object takes, held for pointer work only. One look is taken without it, in
-    :meth:`peek`.
+    only this object takes, held for pointer work only, but for the last part and for one
+    look in :meth:`peek`.
     """
 
     def __init__(
@@ -193,6 +200,8 @@ class OutboundBuffer:
         self._segments: list[bytes | _SpoolSegment | _FileSegment] = []
         #: Octets of the first bytes object that were sent.
         self._offset = 0
+        #: See above. Its owner sets ``pending``, too, which nobody else does meanwhile.
+        self.last_part: bytes | None = None
         #: How many of the segments are files, and how many unsent octets they hold.
         self._files = self._in_files = 0
         self.pending = 0
@@ -234,6 +243,8 @@ class OutboundBuffer:
             segments: list[Any] = list(self._segments)
             if self._offset:
                 segments[0] = memoryview(segments[0])[self._offset :]
+            if self.last_part is not None:
+                segments.append(self.last_part)
         return segments
 
     @property
@@ -264,6 +275,8 @@ class OutboundBuffer:
                 raise ClientDisconnected
             if not size:
                 return  # A segment without octets would end the sending for ever.
+            if self.last_part is not None:
+                self._settle_last_part_locked()
             memory_limit = limits.outbuf_overflow
             # A chunk is in memory already: keeping it costs nothing that it did not cost
             # before, and the reader may well be fast. What counts is what waits before it.
@@ -283,6 +296,26 @@ class OutboundBuffer:
         else:
             self._wait_for_room(size, high_watermark)
         self._spool(parts, size, getattr(limits, "spool_dir", None))
+
+    def append_last(self, part: bytes, limits: OutboundLimits, may_wait: bool = True) -> None:
+        """Add the last bytes of a response; all else as :meth:`append`."""
+        size = len(part)
+        if self.pending or self.is_closed or not 0 < size < 2 * limits.outbuf_overflow:
+            self.append((part,), size, limits, may_wait)
+            return
+        # With nothing pending the loop has nothing to do here.
+        self.last_part = part
+        self.pending = size
+
+    def settle_last_part(self) -> None:
+        """Keep the last part as all else: by the lock, and for who comes next to add to."""
+        with self._lock:
+            self._settle_last_part_locked()
+
+    def _settle_last_part_locked(self) -> None:
+        if self.last_part is not None:
+            self._segments.append(self.last_part)
+            self.last_part = None
 
     def has_room(self, limits: OutboundLimits) -> bool:
         """Say whether another response may be begun before these bytes have left.
@@ -305,6 +338,7 @@ class OutboundBuffer:
             if self.is_closed:
                 raise ClientDisconnected
             if size:
+                self._settle_last_part_locked()
                 self._append_file_locked(segment, size)
         if not size:
             segment.close()
@@ -452,8 +486,12 @@ class OutboundBuffer:
         Raises:
             FileFailedError: a file cannot be read, or is shorter than it was.
         """
+        if self.last_part is not None:
+            if self.pending <= limit:
+                return self.last_part
+            self.settle_last_part()
         segments = self._segments
-        # The most usual case: a response in one piece. No lock is needed to look at what is in
+        # Another usual case: a response in one piece. No lock is needed to look at what is in
         # front and no file: only the loop, which is here, takes that away or closes; a worker
         # adds behind it. That there is a file is told before it is counted as pending.
         if len(segments) == 1 and not (self._offset or self.had_files):
@@ -501,13 +539,20 @@ class OutboundBuffer:
             FileFailedError: the application's file; what was sent is not dropped, and there
                 is nothing left to do but to close.
         """
+        if self.last_part is not None:
+            if count == self.pending and not self._marks:
+                self.last_part = None
+                self.pending = 0
+                self.sent_total += count
+                return None
+            self.settle_last_part()
         with self._lock:
             if self.is_closed:
                 return None
             self.pending -= count
             self.sent_total += count
             if not (self.pending or self._files or self._marks or self.worker_is_waiting):
-                # The most usual case: all of it went, and nobody waits for that.
+                # A usual case: all of it went, and nobody waits for that.
                 self._segments.clear()
                 self._offset = 0
                 return None
@@ -562,8 +607,9 @@ class OutboundBuffer:
             self._on_wait = _tell_nobody
             if self._room is not None:
                 self._wake_worker_locked()
-            if not (self._segments or self._marks):
+            if not (self.pending or self._segments or self._marks):
                 return  # The most usual case: all of it went.
+            self.last_part = None
             files = [
                 item
                 for item in self._segments

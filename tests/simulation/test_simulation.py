@@ -30,6 +30,8 @@ WRONG_WITHOUT = {
 WRONG_BETWEEN_LINES_WITHOUT = {
     "no 100 Continue stands behind the last response": 5054,
     "no 100 Continue stands within a response": 6169,
+    "the end of a response does not wait for the next one's": 9801156,
+    "the loop leaves the end of a response to its worker until that has reported": 18284,
 }
 
 
