@@ -1194,7 +1194,8 @@ class HTTPChannel(PhasedChannel):
         elif last and len(parts) == 1:
             self.outbound.append_last(parts[0], self.adj, not self._answers)
         else:
-            self.outbound.append(parts, sum(map(len, parts)), self.adj, not self._answers)
+            size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
+            self.outbound.append(parts, size, self.adj, not self._answers)
             if not last:
                 self._report()
 
