@@ -1235,6 +1235,36 @@ def test_last_part_of_a_response_is_left_to_its_worker_until_that_reports(
     assert channel.total_outbufs_len == 0
 
 
+def test_channel_that_is_asked_has_nothing_to_send_before_its_worker_reports(
+    simulate: Simulate,
+) -> None:
+    sim = simulate(hello)
+    client = sim.connect()
+    channel = sim.channel
+    finish = channel.request_queue.finish
+
+    def ask_and_finish(keep_alive: bool) -> Any:
+        answers.append((channel.total_outbufs_len > 0, channel.writable()))
+        return finish(keep_alive)
+
+    answers: list[tuple[bool, bool]] = []
+    channel.request_queue.finish = ask_and_finish
+    assert sim.ask(client, get("/")).body == b"hello"
+    assert answers == [(True, False)]
+
+
+def test_channel_whose_output_has_lost_count_is_closed(
+    simulate: Simulate, caplog: pytest.LogCaptureFixture
+) -> None:
+    sim = simulate(hello)
+    sim.connect()
+    channel = sim.channel
+    channel.outbound.pending = -5
+    channel.handle_ready()
+    assert channel.state is ChannelState.CLOSED
+    assert "has lost count" in caplog.text
+
+
 def test_channel_that_is_asked_does_not_spin_while_it_lingers(simulate: Simulate) -> None:
     class Asked(HTTPChannel):
         def readable(self) -> bool:

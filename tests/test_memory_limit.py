@@ -63,6 +63,17 @@ def test_what_connections_hold_is_counted_as_it_comes_and_goes(simulate: Simulat
     assert limit.used == 0
 
 
+def test_whole_requests_that_wait_for_a_worker_count(simulate: Simulate) -> None:
+    sim = limited(simulate, max_buffered_bytes=10**6)
+    sim.dispatcher.is_held = True
+    for _ in range(3):
+        sim.connect(post("/", b"x" * 3000))
+    assert limit_of(sim).used > 9000
+    sim.dispatcher.is_held = False
+    sim.settle()
+    assert limit_of(sim).used == 0
+
+
 def test_responses_that_wait_for_their_readers_count(simulate: Simulate) -> None:
     sim = limited(simulate, large(5000), max_buffered_bytes=10**6)
     client = sim.knock(capacity=1000)

@@ -239,6 +239,17 @@ class TestTheLastPart:
         with pytest.raises(ClientDisconnected):
             outbound.append_last(b"more", LIMITS)
 
+    def test_of_a_connection_that_is_closed_meanwhile_is_not_kept(self, outbound):
+        class Closing:
+            @property
+            def outbuf_overflow(self):
+                outbound.close()
+                return 100
+
+        with pytest.raises(ClientDisconnected):
+            outbound.append_last(b"hello", Closing())
+        assert (outbound.pending, outbound.last_part) == (0, None)
+
 
 class TestTemporaryFiles:
     def test_take_what_comes_behind_so_many_bytes(self, outbound):

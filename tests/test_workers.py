@@ -428,6 +428,41 @@ class TestSleepers:
         assert unstarted._choose_locked() is chosen
         assert not unstarted.given_way
 
+    def test_are_not_told_of_again_where_nothing_was_added(self, unstarted, caplog):
+        unstarted.hold_wakeups()
+        unstarted.add_task(Job())
+        unstarted.wake_first()
+        caplog.clear()
+        unstarted.hold_wakeups()
+        unstarted.wake_first()
+        assert messages(caplog, "waitress.queue") == []
+
+    def test_are_given_tasks_though_telling_of_them_fails(self, unstarted, caplog):
+        (token,) = self.asleep(unstarted, 1)
+        unstarted.threads.add(0)
+        unstarted.depth_alert = SimpleNamespace(note_threadsafe=lambda depth: 1 // 0)
+        unstarted.hold_wakeups()
+        for _ in range(2):
+            unstarted.add_task(Job())
+        unstarted.wake_first()
+        assert token.releases == 1
+        assert "ZeroDivisionError" in caplog.text
+
+    def test_pass_over_a_task_whose_comparison_lets_others_work(self, unstarted):
+        class Compared(Job):
+            __hash__ = object.__hash__
+
+            def __eq__(self, other):
+                if len(unstarted.queue) < 3:
+                    unstarted.queue.append(Job())
+                return self is other
+
+        first, second = Compared(), Compared()
+        unstarted.queue.extend([first, second])
+        assert unstarted.withdraw(second)
+        assert second not in list(unstarted.queue)[:2]
+        assert not unstarted.withdraw(Job())
+
     def test_touch_a_queue_of_somebodys_own_under_the_lock_only(self, pool):
         class Own(deque):
             def append(self, task):

@@ -312,7 +312,13 @@ class HTTPChannel(PhasedChannel):
         """Say whether there is something to send, or the connection is to be closed."""
         if self.state is _LINGERING:
             return False
-        return self.outbound.pending > 0 or self.will_close or self.close_when_flushed
+        return self._may_send() or self.will_close or self.close_when_flushed
+
+    def _may_send(self) -> bool:
+        """Say whether :meth:`_flush` has something to send."""
+        if self.outbound.last_part is not None and self.request_queue.in_service:
+            return False
+        return self.outbound.pending > 0
 
     def handle_events(self, flags: int) -> None:
         """React to the poller's word."""
@@ -402,8 +408,6 @@ class HTTPChannel(PhasedChannel):
             else:
                 for start in range(0, size, RECEIVE_BYTES):
                     self.received(data[start : start + RECEIVE_BYTES])
-            if self._in_service and self._phase is _IDLE and self.request is None:
-                return  # As it is most often. What is next is seen when its worker reports.
             self._advance()
         elif not self.has_left:
             self.connected = False
@@ -596,7 +600,10 @@ class HTTPChannel(PhasedChannel):
         """Do what the connection's state asks for."""
         queue = self.request_queue
         # Only the loop takes the turn: no lock is needed to see that it has.
-        in_service = self._in_service = queue.in_service
+        in_service = queue.in_service
+        if self._in_service and not in_service:
+            self._progress_at = self.event_loop.now  # It may rest from now on.
+        self._in_service = in_service
         if self.state is _OPEN:
             if queue.is_ended:
                 self._move_to(_DRAINING, "a response ended the connection")
@@ -719,12 +726,15 @@ class HTTPChannel(PhasedChannel):
                 self._is_blocked = True  # Not the kernel: the others have their turn.
                 return
             if outbound.last_part is not None and queue.in_service:
-                return  # It is the worker's, which is about to report.
+                return  # It is the worker's until the service ends.
             done = None
             try:
                 sent = self._send_file(budget) if outbound.had_files else None
                 if sent is None:
                     data = outbound.peek(SEND_BYTES)
+                    if not data:
+                        # Two wrote at once, and one of them from a thread of the application's.
+                        raise RuntimeError("the output buffer has lost count")
                     if isinstance(data, bytes) and not is_last:
                         sent = self.send(data)
                     else:

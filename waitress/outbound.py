@@ -9,7 +9,8 @@ Who calls::
     worker  append(parts), append_file(file)     may wait for room
     worker  append_last(part)                    the end of a response, most often all of it
     worker  settle_last_part()                   it goes on with the next response at once
-    loop    append(parts)                        never waits (errors, 100 Continue)
+    loop    append(parts), append_last(part)     never waits (errors, 100 Continue)
+    loop    settle_last_part()                   another worker is about to go on
     loop    file_at_front()                      what the kernel may send by itself
     loop    peek(n), advance(n)                  what to send next; what was sent
     loop    close()                              nobody will read any more
@@ -170,7 +171,8 @@ class OutboundBuffer:
     the worker's until the service ends, and the loop's from then on.
 
     Invariant: :attr:`pending` is the length of the last part, or the sum of the segments'
-    lengths; there are never both.
+    lengths. There are both for no longer than :meth:`advance` takes to forget what was sent,
+    and relies on nothing that it has seen then.
 
     Threads: any, as the module's docstring tells; everything stands under one lock that
     only this object takes, held for pointer work only, but for the last part and for one
@@ -200,11 +202,12 @@ class OutboundBuffer:
         self._segments: list[bytes | _SpoolSegment | _FileSegment] = []
         #: Octets of the first bytes object that were sent.
         self._offset = 0
-        #: See above. Its owner sets ``pending``, too, which nobody else does meanwhile.
-        self.last_part: bytes | None = None
         #: How many of the segments are files, and how many unsent octets they hold.
         self._files = self._in_files = 0
+        #: All unsent octets. Together with a last part its owner sets it, without the lock.
         self.pending = 0
+        #: See above.
+        self.last_part: bytes | None = None
         #: Octets sent since the connection began.
         self.sent_total = 0
         self.is_closed = False
@@ -243,9 +246,8 @@ class OutboundBuffer:
             segments: list[Any] = list(self._segments)
             if self._offset:
                 segments[0] = memoryview(segments[0])[self._offset :]
-            if self.last_part is not None:
-                segments.append(self.last_part)
-        return segments
+            last_part = self.last_part  # Read once: the loop drops it without the lock.
+        return segments if last_part is None else [*segments, last_part]
 
     @property
     def holds_spool(self) -> bool:
@@ -303,9 +305,13 @@ class OutboundBuffer:
         if self.pending or self.is_closed or not 0 < size < 2 * limits.outbuf_overflow:
             self.append((part,), size, limits, may_wait)
             return
-        # With nothing pending the loop has nothing to do here.
+        # With nothing pending the loop sends nothing; but it may close.
         self.last_part = part
         self.pending = size
+        if self.is_closed:  # Since it was looked at above.
+            self.last_part = None  # type: ignore[unreachable]
+            self.pending = 0
+            raise ClientDisconnected
 
     def settle_last_part(self) -> None:
         """Keep the last part as all else: by the lock, and for who comes next to add to."""

@@ -13,9 +13,10 @@ Whoever adds many tasks at once, as the event loop does, holds the wake-ups unti
 there, wakes one worker, lets it run for a moment, and then wakes as many as there are tasks
 left: where tasks are short, the first worker serves them all, and the others sleep on.
 Meanwhile it adds without the lock, and looks at the queue under it afterwards; and a worker
-that has served a task takes the next without it. That takes a queue whose ``append`` and
-``popleft`` are atomic, as those of a deque are. Who holds the lock can therefore rely on
-what is in the queue only when it has taken it out.
+that does not come from its sleep takes a task without it. Both only where the queue is a
+deque, whose ``append`` and ``popleft`` are atomic, and the former only where no subclass's
+workers are to be notified. Who holds the lock can therefore rely on what is in the queue
+only when it has taken it out.
 
 Tasks are served in the order of their arrival, until somebody tells that one of them may
 *give way* (:meth:`ThreadedTaskDispatcher.note_giving_way`): as a rule, because its client
@@ -117,8 +118,9 @@ class ThreadedTaskDispatcher:
         self._idle: list[threading.Lock] = []
         #: Whether whoever adds tasks wakes nobody, because somebody is about to.
         self._holds_wakeups = False
-        #: The thread that does so, where it may add without the lock.
+        #: The thread that does so, where it may add without the lock; and whether it did.
         self._gatherer: int | None = None
+        self._has_gathered = False
 
         self.queue_cv = threading.Condition(self.lock)
         self.thread_exit_cv = threading.Condition(self.lock)
@@ -161,7 +163,8 @@ class ThreadedTaskDispatcher:
     def _next_task(self, thread_no: int, token: threading.Lock) -> Task | None:
         """Return the next task, waiting for it; ``None`` when the thread is to end."""
         if not (self.stop_count or self._asks) and type(self.queue) is deque:
-            # Seen too late, either leads to one task more in the order of arrival.
+            # If a change of these two is seen too late, one task more is taken in the order
+            # of its arrival.
             try:
                 return self.queue.popleft()
             except IndexError:
@@ -300,6 +303,7 @@ class ThreadedTaskDispatcher:
         """Queue a task and wake a worker for it; warn when none is free."""
         if self._gatherer == threading.get_ident():
             self.queue.append(task)
+            self._has_gathered = True
             return
         with self.lock:
             self.queue.append(task)
@@ -315,7 +319,11 @@ class ThreadedTaskDispatcher:
             self._note_depth(depth)
 
     def hold_wakeups(self) -> None:
-        """Wake nobody for the tasks that are added from now on, until :meth:`wake_first`."""
+        """Wake nobody for the tasks that are added from now on, until :meth:`wake_first`.
+
+        What the calling thread adds meanwhile it may add without the lock, and is warned of
+        then.
+        """
         with self.lock:
             self._holds_wakeups = True
             if type(self.queue) is deque and not self._notifies:
@@ -328,13 +336,16 @@ class ThreadedTaskDispatcher:
         :meth:`wake_rest`.
         """
         with self.lock:
-            has_gathered = self._gatherer is not None
+            has_gathered, self._has_gathered = self._has_gathered, False
             self._release_wakeups_locked()
             if self._idle and (self.queue or self.given_way):
                 self._wake_one_locked()
             depth = self._waiting_locked()
         if has_gathered and depth > self._noted_depth:
-            self._note_depth(depth)
+            try:
+                self._note_depth(depth)
+            except Exception:  # A handler of somebody's own: the loop, which is here, goes on.
+                self.logger.exception("Unexpected error when telling the depth of the queue")
 
     def wake_rest(self) -> None:
         """Wake as many workers as there are tasks, or all, and hold wake-ups no more."""
@@ -460,8 +471,11 @@ def _drop(ended: set[Task], tasks: deque[Task]) -> None:
 
 
 def _remove(task: Task, tasks: deque[Task]) -> bool:
-    try:
-        tasks.remove(task)
-    except ValueError:
-        return False
-    return True
+    while True:
+        try:
+            tasks.remove(task)
+        except ValueError:
+            return False
+        except IndexError:  # Others took or added while tasks of somebody's own were compared.
+            continue
+        return True
