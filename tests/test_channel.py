@@ -23,6 +23,7 @@ from waitress.buffers import BytesIOBasedBuffer, ReadOnlyFileBasedBuffer
 from waitress.channel import ChannelState, ClientDisconnected, HTTPChannel, Phase
 from waitress.eventloop import ExitNow
 from waitress.parser import HTTPRequestParser
+from waitress.request_queue import RequestQueue
 from waitress.utilities import BadRequest
 
 Simulate = Callable[..., Simulation]
@@ -1216,41 +1217,23 @@ def test_service_asks_for_the_next_request_behind_others(simulate: Simulate) -> 
 
 
 def test_last_part_of_a_response_is_left_to_its_worker_until_that_reports(
-    simulate: Simulate,
+    simulate: Simulate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sim = simulate(hello)
     client = sim.connect()
     channel = sim.channel
-    finish = channel.request_queue.finish
+    finish = RequestQueue.finish
 
-    def look_and_finish(keep_alive: bool) -> Any:
+    def look_and_finish(queue: RequestQueue, keep_alive: bool) -> Any:
         channel.handle_ready()
-        unsent.append(channel.total_outbufs_len)
-        return finish(keep_alive)
+        looks.append((channel.total_outbufs_len > 0, channel.writable()))
+        return finish(queue, keep_alive)
 
-    unsent: list[int] = []
-    channel.request_queue.finish = look_and_finish
+    looks: list[tuple[bool, bool]] = []
+    monkeypatch.setattr(RequestQueue, "finish", look_and_finish)
     assert sim.ask(client, get("/")).body == b"hello"
-    assert unsent[0] > 0
+    assert looks == [(True, False)]
     assert channel.total_outbufs_len == 0
-
-
-def test_channel_that_is_asked_has_nothing_to_send_before_its_worker_reports(
-    simulate: Simulate,
-) -> None:
-    sim = simulate(hello)
-    client = sim.connect()
-    channel = sim.channel
-    finish = channel.request_queue.finish
-
-    def ask_and_finish(keep_alive: bool) -> Any:
-        answers.append((channel.total_outbufs_len > 0, channel.writable()))
-        return finish(keep_alive)
-
-    answers: list[tuple[bool, bool]] = []
-    channel.request_queue.finish = ask_and_finish
-    assert sim.ask(client, get("/")).body == b"hello"
-    assert answers == [(True, False)]
 
 
 def test_channel_whose_output_has_lost_count_is_closed(

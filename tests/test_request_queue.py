@@ -11,6 +11,11 @@ from tests.looping import PATIENCE, InThread
 from waitress.request_queue import RequestQueue
 
 
+def state_of(queue):
+    state = {name: getattr(queue, name) for name in RequestQueue.__slots__}
+    return {name: each[:] if isinstance(each, list) else each for name, each in state.items()}
+
+
 class Request:
     def __init__(self, name, error=None):
         self.name = name
@@ -44,8 +49,10 @@ class TestTheTurn:
     def test_can_be_given_back(self):
         queue = queue_of(A)
         queue.claim()
+        assert queue.awaits_worker()
         queue.release()
         assert not queue.in_service
+        assert not queue.awaits_worker()
         assert queue.claim()
 
     def test_is_not_taken_where_no_worker_may_be_sent(self):
@@ -215,6 +222,15 @@ class TestAListPutInFromOutside:
         assert queue.finish(True) == (False, [])
 
 
+def test_finishing_without_looking_ends_the_only_one():
+    queue = queue_of(A)
+    queue.claim()
+    assert queue.finish(True) == (False, [])
+    assert queue.claim(arrived=[B]) is B
+    assert queue.head() is B
+    assert queue.head() is None
+
+
 def test_finishing_without_looking_ends_the_first():
     queue = queue_of(A, B)
     queue.claim()
@@ -227,7 +243,8 @@ def test_a_worker_that_is_done_keeps_nothing_alive():
     queue.claim()
     queue.head()
     queue.finish(True)
-    assert A not in vars(queue).values()
+    assert A not in state_of(queue).values()
+    assert A not in queue._sent_for
 
 
 class EnteredError(Exception):
@@ -250,7 +267,6 @@ class ClosedLock:
         lambda queue: queue.claim(),
         lambda queue: queue.release(),
         lambda queue: queue.claim(may_serve=False),
-        lambda queue: queue.head(),
         lambda queue: queue.finish(True),
         lambda queue: queue.finish(False),
         lambda queue: queue.close(),
@@ -265,10 +281,119 @@ def test_nothing_is_decided_before_the_lock_is_taken(has_turn, call):
         queue.claim()
         queue.head()
     queue.lock = ClosedLock()
-    before = {**vars(queue), "requests": list(queue.requests)}
+    before = state_of(queue)
     with pytest.raises(EnteredError):
         call(queue)
-    assert {**vars(queue), "requests": list(queue.requests)} == before
+    assert state_of(queue) == before
+
+
+def test_worker_takes_no_lock_for_a_request_that_is_alone():
+    queue = queue_of(A)
+    queue.claim()
+    queue.lock = ClosedLock()
+    assert queue.head() is A
+    assert queue.finish(True) == (False, [])
+    assert not queue.in_service
+    assert queue.requests == []
+
+
+class ComeForMeanwhile(list):
+    """What a worker was sent for; it comes as somebody else takes it."""
+
+    def pop(self):
+        self.queue._sent_for = [super().pop()]
+        self.head = self.queue.head()
+        self.queue._sent_for = self
+        return super().pop()
+
+
+def test_a_worker_that_comes_as_the_queue_is_closed_has_its_request():
+    queue = queue_of(A, B)
+    queue.claim()
+    sent_for = queue._sent_for = ComeForMeanwhile([A])
+    sent_for.queue = queue
+    assert queue.close() == [B]
+    assert sent_for.head is A
+    assert queue.finish(True) == (False, [])
+
+
+class ClosedBehind(list):
+    """What a worker was sent for; the queue is closed when it has that."""
+
+    def pop(self):
+        request = super().pop()
+        if not self.queue.is_ended:
+            self.dropped = self.queue.close()
+        return request
+
+
+def test_a_worker_has_its_request_though_the_queue_is_closed_at_once():
+    queue = queue_of(A, B)
+    queue.claim()
+    sent_for = queue._sent_for = ClosedBehind([A])
+    sent_for.queue = queue
+    assert queue.head() is A
+    assert sent_for.dropped == [B]
+    assert queue.finish(True) == (False, [])
+
+
+class ShortenedMeanwhile(list):
+    """Requests of which the first is taken off while somebody goes through them."""
+
+    def __iter__(self):
+        for request in super().__iter__():
+            self[:] = self[1:]
+            yield request
+
+
+def test_closing_names_all_others_while_a_worker_takes_its_own_off():
+    queue = queue_of()
+    queue.replace(ShortenedMeanwhile([A, B]))
+    queue.claim()
+    queue.head()
+    assert queue.close() == [B]
+
+
+class ClosedMeanwhile(list):
+    """The requests of a queue that is closed while one is taken off."""
+
+    def __delitem__(self, index):
+        self.dropped = self.queue.close()
+        super().__delitem__(index)
+
+
+def test_closing_as_the_last_request_ends_leaves_it_to_its_worker():
+    queue = queue_of()
+    requests = ClosedMeanwhile([A])
+    requests.queue = queue
+    queue.replace(requests)
+    queue.claim()
+    queue.head()
+    assert queue.finish(True) == (False, [])
+    assert requests.dropped == []
+    assert requests == []
+    assert queue.is_ended
+    assert not queue.in_service
+
+
+class AddedMeanwhile(list):
+    """The requests of a queue to which another is added while one is taken off."""
+
+    def __delitem__(self, index):
+        assert self.queue.claim(arrived=[B]) is None
+        super().__delitem__(index)
+
+
+def test_a_request_that_comes_as_the_last_one_ends_is_for_the_loop_to_find():
+    queue = queue_of()
+    requests = AddedMeanwhile([A])
+    requests.queue = queue
+    queue.replace(requests)
+    queue.claim()
+    queue.head()
+    assert queue.finish(True) == (False, [])
+    assert not queue.in_service
+    assert queue.claim() is B
 
 
 @pytest.mark.stress

@@ -601,11 +601,11 @@ class HTTPChannel(PhasedChannel):
         queue = self.request_queue
         # Only the loop takes the turn: no lock is needed to see that it has.
         in_service = queue.in_service
-        if self._in_service and not in_service:
+        if self._in_service is not in_service:
+            self._in_service = in_service
             self._progress_at = self.event_loop.now  # It may rest from now on.
-        self._in_service = in_service
         if self.state is _OPEN:
-            if queue.is_ended:
+            if not in_service and queue.is_ended:
                 self._move_to(_DRAINING, "a response ended the connection")
             elif self.has_left and not queue.requests:
                 self._move_to(_DRAINING, "the client has left")
@@ -620,9 +620,10 @@ class HTTPChannel(PhasedChannel):
                 and self.clients.watcher is None
             ):
                 # As it is most often: what came is being served, or was and is sent.
-                now = self._progress_at = self.event_loop.now
+                if in_service:
+                    return
                 # The deadline with which it rested is too late where the setting was changed.
-                if in_service or self.deadline <= now + (self.adj.channel_timeout or inf):
+                if self.deadline <= self.event_loop.now + (self.adj.channel_timeout or inf):
                     return
         if self.state is _DRAINING and not self.outbound.pending:
             self._finish_draining()
@@ -1109,8 +1110,7 @@ class HTTPChannel(PhasedChannel):
 
         Nobody else serves the channel: it had its turn, and has left the queue.
         """
-        request = self.request_queue.head()
-        if request is not None:
+        for request in self.request_queue.requests[:1]:
             request.error = error
             self._tell_refusal(request, error)
         self._answers = True  # The loop never waits for room.

@@ -15,6 +15,12 @@ Who calls::
 What cannot happen: a request runs after one that ended the connection, because ending
 and appending are decided under one lock; two workers serve one connection.
 
+The two steps of every request that a worker takes need no lock. To look at the request it
+takes it from a list of one, which is atomic: either the worker has it then, or whoever closed
+the queue before. And where nothing follows a request, its end decides nothing: the worker
+takes it off the queue and gives the turn back, in this order. Whatever the loop adds
+meanwhile it finds when it looks again after the worker's report, which always follows.
+
 Row 0: imports nothing of the package.
 """
 
@@ -34,8 +40,12 @@ class QueueEndedError(Exception):
 class RequestQueue:
     """Complete requests, the one in service first.
 
-    Threads: any, as the module's docstring tells; everything stands under ``lock``.
+    Threads: any, as the module's docstring tells; everything stands under ``lock``, but for
+    the two steps that are told of there.
     """
+
+    # Slots, because there is one for each connection.
+    __slots__ = ("_sent_for", "_served", "in_service", "is_ended", "lock", "requests")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -44,8 +54,10 @@ class RequestQueue:
         self.requests: list[Any] = []
         #: Whether a worker was sent for the first one and is not done with it.
         self.in_service = False
-        #: The one that the worker has looked at: it is the worker's to release then.
-        self._taken: Any | None = None
+        #: The first one, from when a worker was sent for it until that is done with it; and
+        #: the same in a list, until the worker has come: it is the worker's to release then.
+        self._served: Any | None = None
+        self._sent_for: list[Any] = []
         #: Whether nothing of the connection may run any more.
         self.is_ended = False
 
@@ -54,8 +66,7 @@ class RequestQueue:
 
     def awaits_worker(self) -> bool:
         """Tell whether a worker was sent for the first one and has not come for it yet."""
-        with self.lock:
-            return self.in_service and self._taken is None
+        return bool(self._sent_for)
 
     def is_idle(self) -> bool:
         """Tell whether nothing is queued or served, and something still may be."""
@@ -98,6 +109,8 @@ class RequestQueue:
                 return first
             if not may_serve:
                 return None
+            self._served = first
+            self._sent_for.append(first)
             self.in_service = True
             return first
 
@@ -105,13 +118,24 @@ class RequestQueue:
         """Give the turn back without having served: the loop is to decide when."""
         with self.lock:
             self.in_service = False
-            self._taken = None
+            self._sent_for.clear()
+            self._served = None
 
     def head(self) -> Any | None:
-        """Return the first request, to serve; ``None`` when the connection ended meanwhile."""
-        with self.lock:
-            self._taken = self.requests[0] if self.requests else None
-            return self._taken
+        """Return the first request, to serve; ``None`` when the connection ended meanwhile.
+
+        To be called once for each turn.
+        """
+        try:
+            request = self._sent_for.pop()
+        except IndexError:
+            return None
+        requests = self.requests
+        if (requests and requests[0] is request) or self.is_ended:
+            return request
+        with self.lock:  # Outsiders have put another list in its place.
+            self._served = self.requests[0] if self.requests else None
+            return self._served
 
     def finish(self, keep_alive: bool) -> tuple[bool, list[Any]]:
         """End the first request's service.
@@ -123,17 +147,28 @@ class RequestQueue:
             Whether the caller keeps the turn, for the next request, which a worker can
             serve at once; and the requests that will never run.
         """
+        requests = self.requests
+        if keep_alive and len(requests) == 1 and requests[0] is self._served and not self._sent_for:
+            # Alone, as most are. Were the queue closed just now, it would come to the same.
+            del requests[0]
+            self._served = None
+            self.in_service = False
+            return False, []
         with self.lock:
-            taken, self._taken = self._taken, None
+            served, self._served = self._served, None
+            self._sent_for.clear()
             if self.is_ended:
                 return False, []
             requests = self.requests
             # Outsiders may have put another list in its place.
-            if requests and (taken is None or requests[0] is taken):
+            if requests and (served is None or requests[0] is served):
                 del requests[0]
             if not keep_alive:
                 return False, self._end_locked()
             self.in_service = has_turn = bool(requests) and not requests[0].error
+            if has_turn:
+                self._served = requests[0]
+                self._sent_for.append(requests[0])
             return has_turn, []
 
     def close(self) -> list[Any]:
@@ -142,9 +177,13 @@ class RequestQueue:
         One that a worker is serving is not among them: the worker releases it.
         """
         with self.lock:
-            if self._taken in self.requests[:1]:
-                del self.requests[:1]
-            return self._end_locked()
+            served = self._served  # Before the copy: a worker takes it off first.
+            try:
+                self._sent_for.pop()
+                served = None  # No worker has it, and none will.
+            except IndexError:
+                pass
+            return [request for request in self._end_locked() if request is not served]
 
     def replace(self, requests: list[Any]) -> None:
         """Put another list in place of the queue, as outsiders do to drop it."""
@@ -152,7 +191,7 @@ class RequestQueue:
             self.requests = requests
 
     def _end_locked(self) -> list[Any]:
-        dropped, self.requests = self.requests, []
+        dropped, self.requests = self.requests.copy(), []
         self.is_ended = True
         self.in_service = False
         return dropped
