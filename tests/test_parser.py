@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.feeding import CUTS, assert_linear, feed, feed_cut
+from waitress import parser as parser_module
 from waitress.parser import (
     SINGLETON_FIELDS,
     TRANSITIONS,
@@ -576,6 +577,100 @@ class TestWhatCachesForget:
         cache = cache_class()
         assert not cache[key]
         assert not cache
+
+
+PLAIN = b"Accept: a", b"User-Agent: u"
+
+
+@pytest.fixture
+def plain_sections(monkeypatch):
+    """Return the sections that are remembered, none at first."""
+    sections = parser_module._Cache()
+    monkeypatch.setattr(parser_module, "_plain_sections", sections)
+    return sections
+
+
+class TestPlainSections:
+    def test_are_remembered_for_any_target_and_method(self, plain_sections):
+        for _ in range(2):
+            for method, target in ((b"GET", b"/a"), (b"PUT", b"/b%41?c=d")):
+                request = parse(get(*PLAIN, target=target, method=method))
+                assert request.command == method.decode()
+                assert request.request_uri == target.decode()
+                assert request.first_line == method + b" " + target + b" HTTP/1.1"
+                assert request.headers == {"HOST": "h", "ACCEPT": "a", "USER_AGENT": "u"}
+                assert not request.connection_close
+                assert len(plain_sections) == 1
+        assert (request.path, request.query) == ("/bA", "c=d")
+
+    def test_are_not_changed_by_who_changes_a_request(self, plain_sections):
+        parse(get(*PLAIN)).headers["HOST"] = "other"
+        parse(get(*PLAIN)).headers["ACCEPT"] = "other"
+        headers = parse(get(*PLAIN)).headers
+        assert headers == {"HOST": "h", "ACCEPT": "a", "USER_AGENT": "u"}
+
+    def test_may_tell_how_long_the_body_is(self, plain_sections):
+        for body in (b"abc", b"def"):
+            request = parse(get(b"Content-Length: 3", method=b"POST", body=body))
+            assert request.content_length == 3
+            assert request.get_body_stream().read() == body
+        assert len(plain_sections) == 1
+        data = get(b"Content-Length: 3", body=b"abc")
+        assert refused(data, max_request_body_size=2).code == 413
+
+    def test_are_refused_all_the_same_where_a_limit_was_lowered(self, plain_sections):
+        assert not parse(get(*PLAIN), max_request_header_fields=3).error
+        assert refused(get(*PLAIN), max_request_header_fields=2).code == 431
+        assert len(plain_sections) == 1
+
+    def test_have_their_scheme_from_the_settings(self, plain_sections):
+        for scheme in ("http", "https"):
+            assert parse(get(*PLAIN), url_scheme=scheme).url_scheme == scheme
+
+    def test_mean_something_else_in_http_1_0(self, plain_sections):
+        parse(get(*PLAIN))
+        assert parse(get(*PLAIN, version=b"1.0")).connection_close
+
+    def test_mean_something_else_behind_an_absolute_target(self, plain_sections):
+        for target, host in ((b"/", "h"), (b"http://g/", "g")) * 2:
+            assert parse(get(*PLAIN, target=target)).headers["HOST"] == host
+
+    def test_do_not_save_a_bad_request_line(self, plain_sections):
+        parse(get(*PLAIN))
+        assert refused(get(*PLAIN, target=b"/#")).reject_reason == "bad-target"
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            b"Cookie: s3cret",
+            b"Authorization: s3cret",
+            b"X-Y: z",
+            b"Accept: again",
+            b"User_Agent: dropped",
+            b"Connection: close",
+            b"Expect: 100-continue",
+            b"Transfer-Encoding: chunked",
+            b"Origin: " + b"o" * 250,
+        ],
+    )
+    def test_are_none_that_say_more(self, line, plain_sections):
+        request = new_parser()
+        request.received(get(b"Accept: a", line))
+        assert request.headers_finished
+        assert not request.error
+        assert not plain_sections
+
+    def test_are_none_without_a_host_or_with_a_bad_one(self, plain_sections):
+        for lines, reason in ((b"", "no-host"), (b"Host: a b\r\n", "bad-host")) * 2:
+            data = b"GET / HTTP/1.1\r\n" + lines + b"\r\n"
+            assert refused(data).reject_reason == reason
+        assert not parse(b"GET / HTTP/1.1\r\n\r\n", require_host=False).error
+        assert not plain_sections
+
+    def test_are_whole(self, plain_sections):
+        for end in (b"", b"\r\n"):
+            new_parser().parse_header(b"GET / HTTP/1.1\r\nHost: h" + end)
+        assert not plain_sections
 
 
 class TestRepeatedFields:

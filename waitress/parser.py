@@ -404,6 +404,24 @@ class HTTPRequestParser:
 
         Source: RFC 9112, 2.1.
         """
+        first_line, _, section = header_plus.partition(b"\r\n")
+        plain = _plain_sections.get(section) if len(section) <= _LONGEST_KEPT else None
+        if plain is not None:
+            known = _origin_forms[first_line]
+            if known is not None and known[2] == "1.1" and len(plain) <= self._most_fields():
+                # As programs ask that ask again and again.
+                self.first_line = first_line
+                self.command, self.request_uri, self.version, self.path, self.query = known
+                self.url_scheme = self.adj.url_scheme
+                self.connection_close = False
+                headers = self.headers = plain.copy()
+                if "CONTENT_LENGTH" in headers:
+                    self._choose_framing(headers)
+                return
+        self._read_lines(header_plus, section)
+
+    def _read_lines(self, header_plus: bytes, section: bytes) -> None:
+        """Read a head line by line; remember its section where that says what is usual."""
         first_line, *lines = header_plus.split(b"\r\n")
         if len(lines) < 2 or lines.pop() or lines.pop():
             first_line, *lines = _with_empty_line(header_plus).split(b"\r\n")[:-2]
@@ -424,10 +442,7 @@ class HTTPRequestParser:
             self.url_scheme = self.adj.url_scheme
         # Not before: a request line that is hopeless is refused as soon as it comes, and
         # the answer must not depend on how the head was cut.
-        try:
-            limit = self.adj.max_request_header_fields  # type: ignore[attr-defined]
-        except AttributeError:  # Settings of somebody's own; getattr() would take longer.
-            limit = 200
+        limit = self._most_fields()
         if len(lines) > limit:
             raise _too_many_fields(limit)
         host = headers.get("HOST")
@@ -444,6 +459,24 @@ class HTTPRequestParser:
             self._choose_framing(headers)
         if "EXPECT" in headers:
             self._read_expectation(headers["EXPECT"])
+        if (
+            len(section) <= _LONGEST_KEPT
+            and known is not None
+            and headers.keys() <= _PLAIN_FIELDS
+            and not self.connection_close
+            and host
+            and len(headers) == len(lines)
+            and header_plus.endswith(b"\r\n\r\n")
+        ):
+            _plain_sections.keep(section, headers.copy())
+
+    def _most_fields(self) -> int:
+        """Return how many field lines a head may have."""
+        try:
+            limit: int = self.adj.max_request_header_fields  # type: ignore[attr-defined]
+        except AttributeError:  # Settings of somebody's own; getattr() would take longer.
+            limit = 200
+        return limit
 
     def _read_other_form(self, line: bytes) -> None:
         """Read a request line whose target is no path, or refuse it."""
@@ -798,6 +831,16 @@ class _FieldLines(_Cache[bytes, tuple[str, str]]):
 
 _field_lines = _FieldLines()
 _field_of_line = _field_lines.__getitem__
+
+
+#: Fields of which a plain section consists.
+_PLAIN_FIELDS = _KEPT_FIELDS - {"EXPECT", "TRANSFER_ENCODING"}
+
+#: The fields of header sections, by the sections themselves with their empty line. Only such
+#: as are good for any target in HTTP/1.1, with a Host, no field twice, nothing to be decided
+#: but the length of the body, and a connection that stays: a program's requests differ in
+#: their targets, and seldom in these.
+_plain_sections: _Cache[bytes, dict[str, str]] = _Cache()
 
 
 def _join_fields(lines: Iterable[bytes]) -> dict[str, str]:
