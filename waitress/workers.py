@@ -162,13 +162,14 @@ class ThreadedTaskDispatcher:
 
     def _next_task(self, thread_no: int, token: threading.Lock) -> Task | None:
         """Return the next task, waiting for it; ``None`` when the thread is to end."""
-        if not (self.stop_count or self._asks) and type(self.queue) is deque:
+        queue = self.queue
+        if queue and type(queue) is deque and not (self.stop_count or self._asks):
             # If a change of these two is seen too late, one task more is taken in the order
             # of its arrival.
             try:
-                return self.queue.popleft()
+                return queue.popleft()
             except IndexError:
-                pass  # As it is once in a batch.
+                pass  # Another worker took the last one.
         has_waited = False
         while True:
             with self.lock:
@@ -324,10 +325,10 @@ class ThreadedTaskDispatcher:
         What the calling thread adds meanwhile it may add without the lock, and is warned of
         then.
         """
-        with self.lock:
-            self._holds_wakeups = True
-            if type(self.queue) is deque and not self._notifies:
-                self._gatherer = threading.get_ident()
+        # No lock: whoever sees it too late wakes a worker, as always.
+        self._holds_wakeups = True
+        if type(self.queue) is deque and not self._notifies:
+            self._gatherer = threading.get_ident()
 
     def wake_first(self) -> None:
         """Wake one worker, if there is a task, and hold wake-ups no more.
@@ -338,9 +339,10 @@ class ThreadedTaskDispatcher:
         with self.lock:
             has_gathered, self._has_gathered = self._has_gathered, False
             self._release_wakeups_locked()
-            if self._idle and (self.queue or self.given_way):
+            depth = len(self.queue) + len(self.given_way)
+            if depth and self._idle:
                 self._wake_one_locked()
-            depth = self._waiting_locked()
+            depth -= len(self.threads) - self.stop_count - self.active_count  # the idle ones
         if has_gathered and depth > self._noted_depth:
             try:
                 self._note_depth(depth)
@@ -349,6 +351,8 @@ class ThreadedTaskDispatcher:
 
     def wake_rest(self) -> None:
         """Wake as many workers as there are tasks, or all, and hold wake-ups no more."""
+        if not (self.queue or self.given_way or self._holds_wakeups):
+            return  # As it is where tasks are short. Whoever adds another wakes its worker.
         with self.lock:
             self._release_wakeups_locked()
             for _ in range(min(len(self.queue) + len(self.given_way), len(self._idle))):
