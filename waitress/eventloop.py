@@ -186,6 +186,49 @@ class EventLoop:
     (a deque, whose ``append`` and ``popleft`` are atomic) and the flag ``is_awake``.
     """
 
+    # Slots, because CPython finds more attributes than 30 slowly in an instance; and a dict for
+    # whoever replaces a method.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_always_ready",
+        "_asked",
+        "_audited_at",
+        "_awaits_workers",
+        "_due_at",
+        "_hand_over_lock",
+        "_hand_over_wait",
+        "_in_pass",
+        "_joined",
+        "_left",
+        "_looks_again",
+        "_lost_wakers",
+        "_masks",
+        "_newcomers",
+        "_outdated",
+        "_poller",
+        "_poller_factory",
+        "_pools",
+        "_select",
+        "_starting",
+        "_thread_id",
+        "_to_audit",
+        "_wait_no",
+        "_waits",
+        "_watched",
+        "_yield_processor",
+        "_yields",
+        "clock",
+        "condition_factory",
+        "deadlines",
+        "is_awake",
+        "map",
+        "now",
+        "ready",
+        "wakers",
+        "wall_clock",
+    )
+
     #: Loops by the identity of their map, for maps that cannot carry a reference. A loop
     #: holds its map, so an identity is never reused while its entry lives.
     _by_map: ClassVar[weakref.WeakValueDictionary[int, EventLoop]] = weakref.WeakValueDictionary()
@@ -608,6 +651,8 @@ class EventLoop:
             mask = READ | PRIORITY if obj.readable() else 0
             if obj.writable() and not obj.accepting:
                 mask |= WRITE
+            if self._masks.get(fd) == mask:
+                continue  # As it is most often.
             # The answer may have closed the object.
             if self._watched.get(fd) is obj and self.map.get(fd) is obj:
                 self._set_mask(fd, obj, mask)
@@ -618,8 +663,9 @@ class EventLoop:
         poller = self._poller
         if not self.map or poller is None:  # A handler that ran the loop ended it.
             return []
+        clock = self.clock  # CPython calls what is no method faster so.
         self._due_at = self.deadlines.next_deadline()
-        due_in = self._due_at - self.clock()
+        due_in = self._due_at - clock()
         if due_in < timeout:
             timeout = max(due_in, 0)
         if self._lost_wakers and not self.wakers:
@@ -633,7 +679,7 @@ class EventLoop:
             timeout = 0
         events = self._poll(poller, timeout)
         self.is_awake = True
-        self.now = self.clock()
+        self.now = clock()
         if self._always_ready:
             events.extend(item for item in self._always_ready.items() if item[1])
         return events

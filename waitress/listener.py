@@ -194,7 +194,8 @@ class Listener(wasyncore.dispatcher):
 
     def readable(self) -> bool:
         """Say whether connections are accepted now; do the upkeep when it is due."""
-        now = self._event_loop.wall_clock()
+        wall_clock = self._event_loop.wall_clock  # As in the event loop.
+        now = wall_clock()
         if now >= self.next_channel_cleanup:
             self.next_channel_cleanup = now + self.adj.cleanup_interval
             self.maintenance(now)
