@@ -12,8 +12,7 @@ from waitress.request_queue import RequestQueue
 
 
 def state_of(queue):
-    state = {name: getattr(queue, name) for name in RequestQueue.__slots__}
-    return {name: each[:] if isinstance(each, list) else each for name, each in state.items()}
+    return {name: each[:] if isinstance(each, list) else each for name, each in vars(queue).items()}
 
 
 class Request:

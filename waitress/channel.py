@@ -472,7 +472,9 @@ class HTTPChannel(PhasedChannel):
             data = self._receive_proxy_header(self._proxy_header, data)
         complete: list[Any] = []
         while data and not self._input_ended and self.state is _OPEN:
-            request = self.request or self._begin_request()
+            request = self.request
+            if request is None:
+                request = self._begin_request()
             had_head = request.headers_finished
             consumed = request.received(data)
             if not request.headers_finished:
@@ -483,7 +485,13 @@ class HTTPChannel(PhasedChannel):
             if request.body_rcv is not None and not request.error:
                 self._account_body(request, request.body_rcv.getbuf())
             if request.completed or request.error:
-                self._request_received(request)
+                self.request = None
+                self.sent_continue = False
+                self._got_empty_lines = request.empty
+                if request.error or request.connection_close:
+                    self._input_ended = True
+                    # Answered or dropped: what belongs to a refused one may be on its way.
+                    self._lingers = self._lingers or bool(request.error)
                 if not request.empty:
                     complete.append(request)
             elif request.expect_continue and not complete and queue.is_idle():
@@ -554,16 +562,6 @@ class HTTPChannel(PhasedChannel):
                 body.files = getattr(self.server, "spare_files", None)
         if self.observer.listening and not request.empty:
             self.observer.request_created(self, request)
-
-    def _request_received(self, request: Any) -> None:
-        """Take note of the end of a request."""
-        self.request = None
-        self.sent_continue = False
-        self._got_empty_lines = request.empty
-        if request.error or request.connection_close:
-            self._input_ended = True
-            # Answered or dropped: what belongs to a refused request may be on its way.
-            self._lingers = self._lingers or bool(request.error)
 
     def _queue(self, requests: list[Any]) -> None:
         """Have complete requests served, in their turn."""

@@ -33,6 +33,9 @@ from typing import Any
 __all__ = ["QueueEndedError", "RequestQueue"]
 
 
+_NOTHING_FOLLOWS: tuple[bool, list[Any]] = (False, [])
+
+
 class QueueEndedError(Exception):
     """Nothing of the connection may run any more."""
 
@@ -43,9 +46,6 @@ class RequestQueue:
     Threads: any, as the module's docstring tells; everything stands under ``lock``, but for
     the two steps that are told of there.
     """
-
-    # Slots, because there is one for each connection.
-    __slots__ = ("_sent_for", "_served", "in_service", "is_ended", "lock", "requests")
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -153,7 +153,7 @@ class RequestQueue:
             del requests[0]
             self._served = None
             self.in_service = False
-            return False, []
+            return _NOTHING_FOLLOWS
         with self.lock:
             served, self._served = self._served, None
             self._sent_for.clear()

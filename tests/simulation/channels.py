@@ -13,16 +13,11 @@ from waitress.channel import ChannelState, HTTPChannel, Phase
 from waitress.deadlines import BUCKET_SECONDS
 from waitress.outbound import MOST_FILES
 from waitress.pollers import READ, WRITE
-from waitress.request_queue import RequestQueue
 
 #: How late a deadline may be told: a bucket, and rounding.
 SLACK = BUCKET_SECONDS + 0.01
 #: Rounding of instants.
 EPSILON = 1e-6
-
-
-class _Queue(RequestQueue):
-    """One whose methods can be replaced: it has no slots."""
 
 
 class SimulatedChannel(HTTPChannel):
@@ -61,8 +56,7 @@ class SimulatedChannel(HTTPChannel):
         outbound.append_last = _between(point, "append", self._sizing_last(outbound.append_last))
         outbound.append_file = _between(point, "append", outbound.append_file)
         outbound._lock = Lock(run.scheduler)
-        queue: Any = _Queue()
-        self.request_queue = queue
+        queue: Any = self.request_queue
         queue.lock = Lock(run.scheduler)
         queue.finish = _between(point, "finish", self._clearing(queue.finish))
         queue.head = _between(point, "head", self._checking(queue.head))
