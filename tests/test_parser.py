@@ -618,6 +618,13 @@ class TestPlainSections:
         data = get(b"Content-Length: 3", body=b"abc")
         assert refused(data, max_request_body_size=2).code == 413
 
+    def test_may_tell_whether_the_connection_stays(self, plain_sections):
+        for line, closes in ((b"Connection: close", True), (b"Connection: keep-alive", False)) * 2:
+            assert parse(get(line)).connection_close is closes
+        assert len(plain_sections) == 2
+        assert not parse(get(b"Connection: keep-alive", version=b"1.0")).connection_close
+        assert parse(get(b"Connection: te", version=b"1.0")).connection_close
+
     def test_are_refused_all_the_same_where_a_limit_was_lowered(self, plain_sections):
         assert not parse(get(*PLAIN), max_request_header_fields=3).error
         assert refused(get(*PLAIN), max_request_header_fields=2).code == 431
@@ -647,7 +654,6 @@ class TestPlainSections:
             b"X-Y: z",
             b"Accept: again",
             b"User_Agent: dropped",
-            b"Connection: close",
             b"Expect: 100-continue",
             b"Transfer-Encoding: chunked",
             b"Origin: " + b"o" * 250,

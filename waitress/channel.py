@@ -122,6 +122,9 @@ _OURS, _SEND, _LINGER = Phase.OURS, Phase.SEND, Phase.LINGER
 #: The methods by which a connection is read.
 _READING = frozenset({"handle_events", "handle_read", "handle_read_event", "recv"})
 
+#: Windows has none.
+_HAS_SENDMSG = hasattr(socket.socket, "sendmsg")
+
 #: Have the kernel wait for what follows; Linux only.
 _MSG_MORE: int = getattr(socket, "MSG_MORE", 0)
 
@@ -210,12 +213,18 @@ class HTTPChannel(PhasedChannel):
         self.adj = adj
         self.addr = addr
         self.channel_id = next(_channel_ids)
-        self.observer: Observer = getattr(server, "observer", NO_OBSERVER)
-        clients = getattr(server, "clients", None)
-        self.clients: Clients = Clients() if clients is None else clients
-        self._spool: SpoolBudget = getattr(server, "spool", None) or SpoolBudget(
-            default_spool_limit(getattr(adj, "spool_dir", None))
-        )
+        self.observer: Observer
+        self._spool: SpoolBudget
+        try:
+            self.observer = server.observer
+            self.clients = server.clients
+            self._spool = server.spool
+        except AttributeError:  # A server of somebody's own; getattr() would take longer.
+            self.observer = getattr(server, "observer", NO_OBSERVER)
+            self.clients = getattr(server, "clients", None) or Clients()
+            self._spool = getattr(server, "spool", None) or SpoolBudget(
+                default_spool_limit(getattr(adj, "spool_dir", None))
+            )
         self.request_queue = RequestQueue()
         self.outbound = OutboundBuffer(
             self._spool, self._touch_and_wake, self.event_loop.condition_factory
@@ -811,8 +820,8 @@ class HTTPChannel(PhasedChannel):
         """Say whether nobody has put anything between the channel and its socket."""
         return (
             type(self.socket) is socket.socket
-            and getattr(self.send, "__func__", None) is wasyncore.dispatcher.send
-            and hasattr(socket.socket, "sendmsg")
+            and getattr(self.send, "__func__", None) is _plain_send
+            and _HAS_SENDMSG
         )
 
     def _log_socket_error(self) -> None:
@@ -1352,6 +1361,7 @@ class HTTPChannel(PhasedChannel):
 
 
 _write_soon = HTTPChannel.write_soon
+_plain_send = wasyncore.dispatcher.send
 
 
 def _do_nothing(_: Any) -> None:

@@ -413,8 +413,11 @@ class HTTPRequestParser:
                 self.first_line = first_line
                 self.command, self.request_uri, self.version, self.path, self.query = known
                 self.url_scheme = self.adj.url_scheme
-                self.connection_close = False
                 headers = self.headers = plain.copy()
+                if "CONNECTION" in headers:
+                    self.connection_close = not _persists("1.1", headers["CONNECTION"])
+                else:
+                    self.connection_close = False
                 if "CONTENT_LENGTH" in headers:
                     self._choose_framing(headers)
                 return
@@ -463,7 +466,6 @@ class HTTPRequestParser:
             len(section) <= _LONGEST_KEPT
             and known is not None
             and headers.keys() <= _PLAIN_FIELDS
-            and not self.connection_close
             and host
             and len(headers) == len(lines)
             and header_plus.endswith(b"\r\n\r\n")
@@ -837,8 +839,8 @@ _field_of_line = _field_lines.__getitem__
 _PLAIN_FIELDS = _KEPT_FIELDS - {"EXPECT", "TRANSFER_ENCODING"}
 
 #: The fields of header sections, by the sections themselves with their empty line. Only such
-#: as are good for any target in HTTP/1.1, with a Host, no field twice, nothing to be decided
-#: but the length of the body, and a connection that stays: a program's requests differ in
+#: as are good for any target in HTTP/1.1, with a Host, no field twice, and nothing to be decided
+#: but the length of the body and whether the connection stays: a program's requests differ in
 #: their targets, and seldom in these.
 _plain_sections: _Cache[bytes, dict[str, str]] = _Cache()
 

@@ -176,6 +176,8 @@ class RequestQueue:
 
         One that a worker is serving is not among them: the worker releases it.
         """
+        if self.is_ended and not self.requests:
+            return []  # As it is where a response has ended the connection.
         with self.lock:
             served = self._served  # Before the copy: a worker takes it off first.
             try:
