@@ -491,7 +491,12 @@ class HTTPChannel(PhasedChannel):
                     self.observer.head_begun(self, request)
             elif not had_head:
                 self._head_received(request)
-            if request.body_rcv is not None and not request.error:
+            if (
+                request.body_rcv is not None
+                # Ours takes nothing of a body together with the head.
+                and (had_head or type(request) is not HTTPRequestParser)
+                and not request.error
+            ):
                 self._account_body(request, request.body_rcv.getbuf())
             if request.completed or request.error:
                 self.request = None
@@ -568,7 +573,10 @@ class HTTPChannel(PhasedChannel):
         if request.body_rcv is not None:
             body = request.body_rcv.getbuf()
             if type(body) is OverflowableBuffer:
-                body.files = getattr(self.server, "spare_files", None)
+                try:
+                    body.files = self.server.spare_files
+                except AttributeError:  # A server of somebody's own.
+                    pass
         if self.observer.listening and not request.empty:
             self.observer.request_created(self, request)
 

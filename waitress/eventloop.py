@@ -712,7 +712,7 @@ class EventLoop:
         for fd, flags in events:
             if self._wait_no != wait_no:
                 return  # A handler ran the loop: these are old, and told again if still so.
-            if fd in outdated:
+            if outdated and fd in outdated:
                 continue
             obj = watched.get(fd)
             if obj is None:

@@ -549,7 +549,10 @@ class HTTPRequestParser:
             self.body_rcv = FixedStreamReceiver(length, self._new_buffer(length))
 
     def _new_buffer(self, expected: int = 0) -> OverflowableBuffer:
-        spool_dir = getattr(self.adj, "spool_dir", None)
+        try:
+            spool_dir: str | None = self.adj.spool_dir  # type: ignore[attr-defined]
+        except AttributeError:  # As in _most_fields().
+            spool_dir = None
         return OverflowableBuffer(self.adj.inbuf_overflow, spool_dir, expected)
 
     def _read_expectation(self, value: str) -> None:
