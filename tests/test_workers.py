@@ -821,3 +821,25 @@ def test_a_task_for_which_a_thread_is_free_does_not_wait():
     assert dispatcher.waiting() == 0
     dispatcher.queue.append(Job())
     assert dispatcher.waiting() == 1
+
+
+class Beaten(ThreadedTaskDispatcher):
+    """Its workers see a task that another one takes at once."""
+
+    def __init__(self):
+        super().__init__()
+        self.taken_by_another = []
+
+    @property
+    def stop_count(self):
+        if not self.taken_by_another:
+            self.taken_by_another.append(self.queue.popleft())
+        return 0
+
+
+def test_worker_that_comes_too_late_for_a_task_waits_for_the_next():
+    pool, first, second = Beaten(), Job(), Job()
+    pool.queue.append(first)
+    token = SimpleNamespace(acquire=lambda: pool.queue.append(second))
+    assert pool._next_task(0, token) is second
+    assert pool.taken_by_another == [first]

@@ -170,6 +170,8 @@ def client_keeps_alive(version: str, connection: str | None) -> bool:
     """
     if connection is None:
         return version == "1.1"
+    if connection == "keep-alive":  # As it is most often; the rest is for the others.
+        return True
     options = [option.strip(" \t") for option in connection.lower().split(",")]
     if "close" in options:
         return False
