@@ -259,6 +259,30 @@ def test_queue_can_be_emptied_from_outside(simulate: Simulate) -> None:
     sim.settle()
     assert client.data == b""
     assert sim.channel.requests == []
+    assert sim.ask(client, get("/c")).body == b"hello"
+
+
+def test_channel_whose_queue_was_emptied_from_outside_can_be_closed(simulate: Simulate) -> None:
+    sim = simulate(hello)
+    sim.dispatcher.is_held = True
+    sim.connect(get("/a"))
+    channel = sim.channel
+    channel.requests = []
+    assert channel.unfinished_request() is None
+    channel.close()
+    assert channel.state is ChannelState.CLOSED
+
+
+def test_request_put_in_from_outside_can_be_served_by_hand(simulate: Simulate) -> None:
+    sim = simulate(hello)
+    client = sim.connect()
+    channel = sim.channel
+    request = HTTPRequestParser(channel.adj)
+    request.received(get("/"))
+    channel.requests = [request]
+    channel.service()
+    sim.settle()
+    assert client.response().body == b"hello"
 
 
 def test_unsent_bytes_can_be_counted(simulate: Simulate) -> None:

@@ -943,6 +943,16 @@ class TestAPlainFile:
         stranger.writes = True
         assert plain.turn()[1:] == [(3, WRITE, WRITE)]
 
+    def test_may_take_the_number_of_what_could_be_watched(self, world):
+        stranger = world.map[3] = Stranger(True, False)
+        world.turn()
+        world.refused[3] = PermissionError(errno.EPERM, "Operation not permitted")
+        stranger.writes = True
+        world.turn()
+        stranger.writes = False
+        world.told.clear()
+        assert world.turn() == [(3, READ, READ)]
+
     def test_is_forgotten_when_it_leaves(self, plain):
         plain.map[3], plain.map[4] = Stranger(), Stranger(False)
         plain.turn()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import threading
+from queue import SimpleQueue
 
 import pytest
 
 from tests.looping import PATIENCE, InThread
-from waitress.request_queue import RequestQueue
+from waitress.request_queue import QueueEndedError, RequestQueue
 
 
 def state_of(queue):
@@ -161,6 +162,18 @@ class TestTheEnd:
         assert queue.head() is None
         assert queue.finish(True) == (False, [])
 
+    def test_by_closing_names_what_was_put_in_after_the_end(self):
+        queue = queue_of()
+        queue.close()
+        queue.replace((B,))
+        assert queue.close() == [B]
+
+    def test_keeps_nothing_that_no_worker_has(self):
+        queue = queue_of(A)
+        queue.claim()
+        queue.close()
+        assert A not in state_of(queue).values()
+
     def test_by_closing_names_nothing_the_second_time(self):
         queue = queue_of(A)
         queue.close()
@@ -213,12 +226,42 @@ class TestAListPutInFromOutside:
         queue.replace([B])
         assert queue.close() == [B]
 
+    def test_gives_the_turn_back_where_it_is_empty_before_the_worker_comes(self):
+        queue = queue_of(A)
+        queue.claim()
+        queue.replace([])
+        assert queue.head() is None
+        assert queue.claim(arrived=[B]) is B
+
     def test_may_be_empty(self):
         queue = queue_of(A)
         queue.claim()
         queue.head()
         queue.replace([])
         assert queue.finish(True) == (False, [])
+
+
+def test_whoever_comes_unsent_takes_the_turn_if_it_is_nobody_s():
+    queue = queue_of(A, B)
+    assert queue.head() is A
+    assert queue.head() is None
+    assert queue.claim() is None
+    assert queue.finish(True) == (True, [])
+    assert queue.head() is B
+
+
+def test_whoever_comes_unsent_after_the_end_has_nothing():
+    queue = queue_of()
+    queue.close()
+    queue.replace([A])
+    assert queue.head() is None
+    assert not queue.in_service
+
+
+def test_whoever_comes_unsent_and_for_nothing_takes_no_turn():
+    queue = queue_of()
+    assert queue.head() is None
+    assert queue.claim(arrived=[A]) is A
 
 
 def test_finishing_without_looking_ends_the_only_one():
@@ -336,6 +379,71 @@ def test_a_worker_has_its_request_though_the_queue_is_closed_at_once():
     assert queue.finish(True) == (False, [])
 
 
+class OrderedQueue(RequestQueue):
+    """Tells, and lets the test go on, when an attribute was set."""
+
+    when_set = staticmethod(lambda name: None)
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        self.when_set(name)
+
+
+def test_the_end_is_seen_before_what_follows_from_it():
+    """Whoever looks without the lock relies on that."""
+    queue, names = OrderedQueue(), []
+    queue.claim(arrived=[A])
+    queue.head()
+    queue.when_set = names.append
+    queue.finish(False)
+    assert names[-3:] == ["is_ended", "requests", "in_service"]
+
+
+class ClosedFirst:
+    """A lock that whoever closes the queue has first."""
+
+    def __init__(self, queue):
+        self.queue = queue
+        self.lock = queue.lock
+
+    def __enter__(self):
+        self.queue.lock = self.lock
+        self.dropped = self.queue.close()
+        return self.lock.__enter__()
+
+    def __exit__(self, *args):
+        self.lock.__exit__(*args)
+
+
+def test_a_worker_that_waits_as_the_queue_is_closed_has_its_request():
+    queue = queue_of(A)
+    queue.claim()
+    queue.replace([B])
+    lock = queue.lock = ClosedFirst(queue)
+    assert queue.head() is A
+    assert lock.dropped == [B]
+
+
+class EndedWhileCopied(list):
+    """The requests of a queue whose worker ends its own while they are copied."""
+
+    def __getitem__(self, index):
+        copied = super().__getitem__(index)
+        if isinstance(index, slice):
+            assert self.queue.finish(True) == (False, [])
+        return copied
+
+
+def test_closing_does_not_name_what_a_worker_ends_meanwhile():
+    queue = queue_of()
+    requests = EndedWhileCopied([A])
+    requests.queue = queue
+    queue.replace(requests)
+    queue.claim()
+    queue.head()
+    assert queue.close() == []
+
+
 class ShortenedMeanwhile(list):
     """Requests of which the first is taken off while somebody goes through them."""
 
@@ -404,6 +512,57 @@ def test_every_request_is_either_served_or_named_once():
             _race(repetition)
     finally:
         sys.setswitchinterval(interval)
+
+
+@pytest.mark.stress
+def test_every_request_is_served_or_named_once_where_the_loop_sends_a_worker():
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for repetition in range(200):
+            _race_of_loop_and_worker(repetition)
+    finally:
+        sys.setswitchinterval(interval)
+
+
+def _race_of_loop_and_worker(repetition):
+    """The loop adds a request at a time, a worker serves and reports, and somebody closes."""
+    queue, requests = RequestQueue(), [Request(str(number)) for number in range(40)]
+    served, refused, sent, reports = [], [], SimpleQueue(), SimpleQueue()
+
+    def work():
+        while sent.get(timeout=PATIENCE):
+            has_turn = True
+            while has_turn:
+                request = queue.head()
+                if request is None:
+                    break
+                served.append(request)
+                has_turn, _ = queue.finish(True)
+            reports.put(None)
+
+    def close():
+        for _ in range(repetition):
+            queue.is_idle()
+        return queue.close()
+
+    worker, closer = InThread(work), InThread(close)
+    for request in requests:
+        try:
+            first = queue.claim(arrived=[request])
+        except QueueEndedError:
+            refused.append(request)
+            continue
+        if first is not None:
+            sent.put(True)
+        while not reports.empty():
+            reports.get()
+            if not queue.in_service and queue.claim() is not None:
+                sent.put(True)
+    dropped = closer.result()
+    sent.put(False)
+    worker.result()
+    assert sorted(map(str, served + dropped + refused)) == sorted(map(str, requests))
 
 
 def _race(repetition):

@@ -363,6 +363,47 @@ class TestSleepers:
         unstarted.add_task(Job())
         assert [token.releases for token in tokens] == [1, 1]
 
+    @pytest.mark.parametrize("notifies", [False, True])
+    def test_are_woken_again_where_nothing_was_added_before_an_interruption(
+        self, unstarted, notifies
+    ):
+        (token,) = self.asleep(unstarted, 1)
+        unstarted._notifies = notifies
+        unstarted.hold_wakeups()
+        unstarted.wake_rest()
+        InThread(unstarted.add_task, Job()).result()
+        assert token.releases == 1
+
+    def test_are_woken_again_by_who_was_interrupted_between_the_steps_of_another(self, unstarted):
+        """Two loops share the workers."""
+        (token,) = self.asleep(unstarted, 1)
+        unstarted.hold_wakeups()
+        InThread(unstarted.wake_first).result()
+        unstarted._gatherer = threading.get_ident()  # As hold_wakeups() sets it last.
+        unstarted.wake_rest()
+        unstarted.add_task(Job())
+        assert token.releases == 1
+
+    def test_are_woken_for_those_that_gave_way(self, unstarted, caplog):
+        tokens = self.asleep(unstarted, 2)
+        unstarted.threads.update(range(2))
+        unstarted.given_way.extend(Job() for _ in range(4))
+        unstarted.hold_wakeups()
+        unstarted.add_task(Job())
+        unstarted.wake_first()
+        unstarted.queue.popleft()
+        assert messages(caplog, "waitress.queue") == ["Task queue depth is 3"]
+        assert [token.releases for token in tokens] == [0, 1]
+        unstarted.wake_rest()
+        assert [token.releases for token in tokens] == [1, 1]
+
+    def test_are_woken_for_the_first_where_all_gave_way(self, unstarted):
+        (token,) = self.asleep(unstarted, 1)
+        unstarted.given_way.append(Job())
+        unstarted.hold_wakeups()
+        unstarted.wake_first()
+        assert token.releases == 1
+
     def test_that_were_released_by_who_was_interrupted_are_not_released_again(self, unstarted):
         tokens = self.asleep(unstarted, 2)
         tokens[1].release()

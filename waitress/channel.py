@@ -213,18 +213,12 @@ class HTTPChannel(PhasedChannel):
         self.adj = adj
         self.addr = addr
         self.channel_id = next(_channel_ids)
-        self.observer: Observer
-        self._spool: SpoolBudget
-        try:
-            self.observer = server.observer
-            self.clients = server.clients
-            self._spool = server.spool
-        except AttributeError:  # A server of somebody's own; getattr() would take longer.
-            self.observer = getattr(server, "observer", NO_OBSERVER)
-            self.clients = getattr(server, "clients", None) or Clients()
-            self._spool = getattr(server, "spool", None) or SpoolBudget(
-                default_spool_limit(getattr(adj, "spool_dir", None))
-            )
+        self.observer: Observer = getattr(server, "observer", NO_OBSERVER)
+        clients = getattr(server, "clients", None)
+        self.clients: Clients = Clients() if clients is None else clients
+        self._spool: SpoolBudget = getattr(server, "spool", None) or SpoolBudget(
+            default_spool_limit(getattr(adj, "spool_dir", None))
+        )
         self.request_queue = RequestQueue()
         self.outbound = OutboundBuffer(
             self._spool, self._touch_and_wake, self.event_loop.condition_factory
@@ -618,7 +612,7 @@ class HTTPChannel(PhasedChannel):
         in_service = queue.in_service
         if self._in_service is not in_service:
             self._in_service = in_service
-            self._progress_at = self.event_loop.now  # It may rest from now on.
+            self._progress_at = self.event_loop.now  # Where it has ended, it may rest from now on.
         if self.state is _OPEN:
             if not in_service and queue.is_ended:
                 self._move_to(_DRAINING, "a response ended the connection")
@@ -956,8 +950,8 @@ class HTTPChannel(PhasedChannel):
         if self.outbound.pending:
             return True
         queue = self.request_queue
-        requests = queue.requests
-        return queue.in_service and bool(requests) and requests[0].version == "1.0"
+        # A worker may take it off meanwhile.
+        return queue.in_service and any(each.version == "1.0" for each in queue.requests[:1])
 
     # -- loop: interest and deadlines --------------------------------------------------
 
@@ -1144,8 +1138,8 @@ class HTTPChannel(PhasedChannel):
 
     def unfinished_request(self) -> Any:
         """Return the first request that was not answered; one whose head is whole."""
-        if self.request_queue.requests:
-            return self.request_queue.requests[0]
+        for request in self.request_queue.requests[:1]:  # A worker may take it off meanwhile.
+            return request
         return self.request if self._phase is _BODY else None
 
     def close_if_resting(self, newcomers_since: float) -> bool:

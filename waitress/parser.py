@@ -10,9 +10,10 @@ way, and then the two disagree on where the next request begins (RFC 9112, 11.2)
 refusal is a value, :attr:`HTTPRequestParser.error`; bad input raises nothing.
 
 Clients say most of what they say again with each request. So the request line and the
-field lines are looked up, as the octets that they are, among those that were read before;
-what is found there is known to be well-formed. Only a line that is new is read. What a line
-means depends on nothing else, so that it does not matter who said it first.
+field lines are looked up, as the octets that they are, among those that were read before, and
+a short header section as a whole before its lines; what is found there is known to be
+well-formed. Only a line that is new is read. What a line or such a section means depends on
+nothing else, so that it does not matter who said it first.
 
 Row 3: imports ``rfc7230``, ``buffers``, ``utilities``, ``receiver``. Knows nothing of
 sockets, threads or time.
@@ -462,6 +463,7 @@ class HTTPRequestParser:
             self._choose_framing(headers)
         if "EXPECT" in headers:
             self._read_expectation(headers["EXPECT"])
+        # (One that tells of a coding has lost that field by now, and so is not whole.)
         if (
             len(section) <= _LONGEST_KEPT
             and known is not None

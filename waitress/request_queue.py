@@ -15,11 +15,11 @@ Who calls::
 What cannot happen: a request runs after one that ended the connection, because ending
 and appending are decided under one lock; two workers serve one connection.
 
-The two steps of every request that a worker takes need no lock. To look at the request it
-takes it from a list of one, which is atomic: either the worker has it then, or whoever closed
-the queue before. And where nothing follows a request, its end decides nothing: the worker
-takes it off the queue and gives the turn back, in this order. Whatever the loop adds
-meanwhile it finds when it looks again after the worker's report, which always follows.
+A worker needs the lock neither to take its request nor, as a rule, to end it. The request that
+it was sent for stands in a list of one, and is popped from there, which is atomic: either the
+worker has it then, or whoever closes the queue. And where nothing follows a request, its end
+decides nothing: the worker takes it off the queue and then gives the turn back. Whatever the
+loop adds meanwhile it finds when it looks again after the worker's report, which always follows.
 
 Row 0: imports nothing of the package.
 """
@@ -33,9 +33,6 @@ from typing import Any
 __all__ = ["QueueEndedError", "RequestQueue"]
 
 
-_NOTHING_FOLLOWS: tuple[bool, list[Any]] = (False, [])
-
-
 class QueueEndedError(Exception):
     """Nothing of the connection may run any more."""
 
@@ -43,13 +40,12 @@ class QueueEndedError(Exception):
 class RequestQueue:
     """Complete requests, the one in service first.
 
-    Threads: any, as the module's docstring tells; everything stands under ``lock``, but for
-    the two steps that are told of there.
+    Threads: any, as the module's docstring tells; everything is decided under ``lock``, but for
+    what is told of there, and looks that need not be up to date.
     """
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        # guarded by lock:
         #: The requests themselves; a list because outsiders look at it.
         self.requests: list[Any] = []
         #: Whether a worker was sent for the first one and is not done with it.
@@ -129,12 +125,28 @@ class RequestQueue:
         try:
             request = self._sent_for.pop()
         except IndexError:
-            return None
+            return self._head_unsent()
         requests = self.requests
-        if (requests and requests[0] is request) or self.is_ended:
+        if requests and requests[0] is request:
             return request
-        with self.lock:  # Outsiders have put another list in its place.
+        with self.lock:
+            if self.is_ended:
+                return request  # Whoever closed the queue has left it to the worker.
+            # Outsiders have put another list in its place.
             self._served = self.requests[0] if self.requests else None
+            self.in_service = self._served is not None
+            return self._served
+
+    def _head_unsent(self) -> Any | None:
+        """Return the first request though nobody was sent for it; ``None`` if it is another's.
+
+        For those who drive channels by hand.
+        """
+        with self.lock:
+            if self.is_ended or self.in_service or not self.requests:
+                return None
+            self.in_service = True
+            self._served = self.requests[0]
             return self._served
 
     def finish(self, keep_alive: bool) -> tuple[bool, list[Any]]:
@@ -153,7 +165,7 @@ class RequestQueue:
             del requests[0]
             self._served = None
             self.in_service = False
-            return _NOTHING_FOLLOWS
+            return False, []
         with self.lock:
             served, self._served = self._served, None
             self._sent_for.clear()
@@ -182,7 +194,7 @@ class RequestQueue:
             served = self._served  # Before the copy: a worker takes it off first.
             try:
                 self._sent_for.pop()
-                served = None  # No worker has it, and none will.
+                served = self._served = None  # No worker has it, and none will.
             except IndexError:
                 pass
             return [request for request in self._end_locked() if request is not served]
@@ -193,7 +205,9 @@ class RequestQueue:
             self.requests = requests
 
     def _end_locked(self) -> list[Any]:
-        dropped, self.requests = self.requests.copy(), []
+        # In this order: whoever looks without the lock sees the end first.
         self.is_ended = True
+        # A copy, since a worker may be about to take its own off.
+        dropped, self.requests = list(self.requests[:]), []
         self.in_service = False
         return dropped

@@ -75,7 +75,8 @@ class ThreadedTaskDispatcher:
 
     Threads: any. ``threads``, ``stop_count``, ``active_count``, the idle tokens and what is
     about giving way stand under ``lock``, and ``queue`` does but for two steps (see the
-    module); tasks run, and log records are made, without it.
+    module); that wake-ups are held is said without it, and taken back under it; tasks run, and
+    log records are made, without it.
     """
 
     #: Threads that were asked to stop and have not gone yet.
@@ -163,7 +164,7 @@ class ThreadedTaskDispatcher:
     def _next_task(self, thread_no: int, token: threading.Lock) -> Task | None:
         """Return the next task, waiting for it; ``None`` when the thread is to end."""
         queue = self.queue
-        if queue and type(queue) is deque and not (self.stop_count or self._asks):
+        if type(queue) is deque and queue and not (self.stop_count or self._asks):
             # If a change of these two is seen too late, one task more is taken in the order
             # of its arrival.
             try:
@@ -351,7 +352,8 @@ class ThreadedTaskDispatcher:
 
     def wake_rest(self) -> None:
         """Wake as many workers as there are tasks, or all, and hold wake-ups no more."""
-        if not (self.queue or self.given_way or self._holds_wakeups):
+        is_released = self._gatherer is None and not self._holds_wakeups
+        if is_released and not (self.queue or self.given_way):
             return  # As it is where tasks are short. Whoever adds another wakes its worker.
         with self.lock:
             self._release_wakeups_locked()
