@@ -13,7 +13,8 @@ from waitress.request_queue import QueueEndedError, RequestQueue
 
 
 def state_of(queue):
-    return {name: each[:] if isinstance(each, list) else each for name, each in vars(queue).items()}
+    state = {name: getattr(queue, name) for name in RequestQueue.__slots__ if name != "__dict__"}
+    return {name: each[:] if isinstance(each, list) else each for name, each in state.items()}
 
 
 class Request:

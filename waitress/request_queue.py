@@ -44,6 +44,18 @@ class RequestQueue:
     what is told of there, and looks that need not be up to date.
     """
 
+    # Slots, because there is one for each connection; a dict only where somebody replaces a
+    # method.
+    __slots__ = (
+        "__dict__",
+        "_sent_for",
+        "_served",
+        "in_service",
+        "is_ended",
+        "lock",
+        "requests",
+    )
+
     def __init__(self) -> None:
         self.lock = threading.Lock()
         #: The requests themselves; a list because outsiders look at it.
