@@ -504,28 +504,6 @@ def test_a_request_that_comes_as_the_last_one_ends_is_for_the_loop_to_find():
     assert queue.claim() is B
 
 
-@pytest.mark.stress
-def test_every_request_is_either_served_or_named_once():
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        for repetition in range(300):
-            _race(repetition)
-    finally:
-        sys.setswitchinterval(interval)
-
-
-@pytest.mark.stress
-def test_every_request_is_served_or_named_once_where_the_loop_sends_a_worker():
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1e-6)
-    try:
-        for repetition in range(200):
-            _race_of_loop_and_worker(repetition)
-    finally:
-        sys.setswitchinterval(interval)
-
-
 def _race_of_loop_and_worker(repetition):
     """The loop adds a request at a time, a worker serves and reports, and somebody closes."""
     queue, requests = RequestQueue(), [Request(str(number)) for number in range(40)]
@@ -587,3 +565,15 @@ def _race(repetition):
     dropped = queue.close()
     worker.result()
     assert sorted(map(str, served + dropped)) == sorted(map(str, appended))
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("race", [_race, _race_of_loop_and_worker])
+def test_every_request_is_either_served_or_named_once(race):
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for repetition in range(300):
+            race(repetition)
+    finally:
+        sys.setswitchinterval(interval)
