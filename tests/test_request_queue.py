@@ -65,10 +65,10 @@ class TestTheTurn:
         queue = queue_of(A, B)
         queue.claim()
         assert queue.head() is A
-        assert queue.finish(True) == (True, [])
+        assert queue.finish(True) == (True, ())
         assert queue.in_service
         assert queue.head() is B
-        assert queue.finish(True) == (False, [])
+        assert queue.finish(True) == (False, ())
         assert not queue.in_service
         assert len(queue) == 0
 
@@ -76,7 +76,7 @@ class TestTheTurn:
         queue = queue_of(A, REFUSED)
         queue.claim()
         queue.head()
-        assert queue.finish(True) == (False, [])
+        assert queue.finish(True) == (False, ())
         assert not queue.in_service
         assert queue.claim() is REFUSED
 
@@ -152,7 +152,7 @@ class TestTheEnd:
         queue.claim()
         assert queue.head() is A
         assert queue.close() == [B]
-        assert queue.finish(True) == (False, [])
+        assert queue.finish(True) == (False, ())
         assert not queue.in_service
 
     def test_by_closing_names_what_a_worker_was_sent_for_and_has_not_looked_at(self):
@@ -161,7 +161,7 @@ class TestTheEnd:
         queue.claim()
         assert queue.close() == [A, B]
         assert queue.head() is None
-        assert queue.finish(True) == (False, [])
+        assert queue.finish(True) == (False, ())
 
     def test_by_closing_names_what_was_put_in_after_the_end(self):
         queue = queue_of()
@@ -202,7 +202,7 @@ class TestAListPutInFromOutside:
         queue.head()
         queue.close()
         queue.replace([B])
-        assert queue.finish(True) == (False, [])
+        assert queue.finish(True) == (False, ())
         assert not queue.in_service
         assert queue.requests == [B]
 
@@ -217,7 +217,7 @@ class TestAListPutInFromOutside:
         queue.claim()
         queue.head()
         queue.replace([B])
-        assert queue.finish(True) == (True, [])
+        assert queue.finish(True) == (True, ())
         assert queue.head() is B
 
     def test_is_named_whole_at_the_end(self):
@@ -239,7 +239,7 @@ class TestAListPutInFromOutside:
         queue.claim()
         queue.head()
         queue.replace([])
-        assert queue.finish(True) == (False, [])
+        assert queue.finish(True) == (False, ())
 
 
 def test_whoever_comes_unsent_takes_the_turn_if_it_is_nobody_s():
@@ -247,7 +247,7 @@ def test_whoever_comes_unsent_takes_the_turn_if_it_is_nobody_s():
     assert queue.head() is A
     assert queue.head() is None
     assert queue.claim() is None
-    assert queue.finish(True) == (True, [])
+    assert queue.finish(True) == (True, ())
     assert queue.head() is B
 
 
@@ -268,7 +268,7 @@ def test_whoever_comes_unsent_and_for_nothing_takes_no_turn():
 def test_finishing_without_looking_ends_the_only_one():
     queue = queue_of(A)
     queue.claim()
-    assert queue.finish(True) == (False, [])
+    assert queue.finish(True) == (False, ())
     assert queue.claim(arrived=[B]) is B
     assert queue.head() is B
     assert queue.head() is None
@@ -277,7 +277,7 @@ def test_finishing_without_looking_ends_the_only_one():
 def test_finishing_without_looking_ends_the_first():
     queue = queue_of(A, B)
     queue.claim()
-    assert queue.finish(True) == (True, [])
+    assert queue.finish(True) == (True, ())
     assert queue.requests == [B]
 
 
@@ -302,21 +302,26 @@ class ClosedLock:
         raise AssertionError("never entered")
 
 
+WITH_LOCK = [
+    lambda queue: queue.is_idle(),
+    lambda queue: queue.append(C),
+    lambda queue: queue.release(),
+    lambda queue: queue.finish(True),
+    lambda queue: queue.finish(False),
+    lambda queue: queue.close(),
+    lambda queue: queue.replace([C]),
+]
+WITH_LOCK_BESIDE_A_WORKER = [
+    *WITH_LOCK,
+    lambda queue: queue.claim(),
+    lambda queue: queue.claim(arrived=[C]),
+]
+
+
 @pytest.mark.parametrize(
-    "call",
-    [
-        lambda queue: queue.is_idle(),
-        lambda queue: queue.append(C),
-        lambda queue: queue.claim(),
-        lambda queue: queue.release(),
-        lambda queue: queue.claim(may_serve=False),
-        lambda queue: queue.finish(True),
-        lambda queue: queue.finish(False),
-        lambda queue: queue.close(),
-        lambda queue: queue.replace([C]),
-    ],
+    ("has_turn", "call"),
+    [(False, call) for call in WITH_LOCK] + [(True, call) for call in WITH_LOCK_BESIDE_A_WORKER],
 )
-@pytest.mark.parametrize("has_turn", [False, True])
 def test_nothing_is_decided_before_the_lock_is_taken(has_turn, call):
     """The windows are too narrow for threads to meet in them whenever a test would."""
     queue = queue_of(A, B)
@@ -330,12 +335,76 @@ def test_nothing_is_decided_before_the_lock_is_taken(has_turn, call):
     assert state_of(queue) == before
 
 
+def test_loop_takes_no_lock_to_take_the_turn_that_is_nobody_s():
+    queue = queue_of()
+    queue.lock = ClosedLock()
+    assert queue.claim() is None
+    assert queue.claim(arrived=[A, B]) is A
+    assert queue.awaits_worker()
+
+
+class LockAwaited:
+    """The lock, which another has until it has called something."""
+
+    def __init__(self, queue, meanwhile):
+        self.queue, self.meanwhile, self.lock = queue, meanwhile, queue.lock
+
+    def __enter__(self):
+        self.queue.lock = self.lock
+        self.meanwhile()
+        self.lock.acquire()
+
+    def __exit__(self, *args):
+        self.lock.release()
+
+
+def test_loop_that_waited_for_a_worker_to_end_takes_the_turn():
+    queue = queue_of(A)
+    queue.claim()
+    queue.head()
+    queue.lock = LockAwaited(queue, lambda: queue.finish(True))
+    assert queue.claim(arrived=[B]) is B
+    assert queue.requests == [B]
+
+
+def test_loop_that_waited_for_a_worker_to_end_the_queue_is_told():
+    queue = queue_of(A)
+    queue.claim()
+    queue.head()
+    queue.lock = LockAwaited(queue, lambda: queue.finish(False))
+    with pytest.raises(QueueEndedError):
+        queue.claim(arrived=[B])
+    assert queue.requests == []
+
+
+class TestCancelling:
+    def test_in_place_of_the_worker_that_was_sent_names_all(self):
+        queue = queue_of(A, B)
+        queue.claim()
+        assert queue.cancel() == [A, B]
+        assert queue.is_ended
+        assert queue.head() is None
+
+    def test_does_nothing_where_a_worker_has_come(self):
+        queue = queue_of(A, B)
+        queue.claim()
+        queue.head()
+        before = state_of(queue)
+        assert queue.cancel() is None
+        assert state_of(queue) == before
+
+    def test_does_nothing_where_nobody_has_the_turn(self):
+        queue = queue_of(A)
+        assert queue.cancel() is None
+        assert queue.claim() is A
+
+
 def test_worker_takes_no_lock_for_a_request_that_is_alone():
     queue = queue_of(A)
     queue.claim()
     queue.lock = ClosedLock()
     assert queue.head() is A
-    assert queue.finish(True) == (False, [])
+    assert queue.finish(True) == (False, ())
     assert not queue.in_service
     assert queue.requests == []
 
@@ -357,7 +426,7 @@ def test_a_worker_that_comes_as_the_queue_is_closed_has_its_request():
     sent_for.queue = queue
     assert queue.close() == [B]
     assert sent_for.head is A
-    assert queue.finish(True) == (False, [])
+    assert queue.finish(True) == (False, ())
 
 
 class ClosedBehind(list):
@@ -377,7 +446,7 @@ def test_a_worker_has_its_request_though_the_queue_is_closed_at_once():
     sent_for.queue = queue
     assert queue.head() is A
     assert sent_for.dropped == [B]
-    assert queue.finish(True) == (False, [])
+    assert queue.finish(True) == (False, ())
 
 
 class OrderedQueue(RequestQueue):
@@ -431,7 +500,7 @@ class EndedWhileCopied(list):
     def __getitem__(self, index):
         copied = super().__getitem__(index)
         if isinstance(index, slice):
-            assert self.queue.finish(True) == (False, [])
+            assert self.queue.finish(True) == (False, ())
         return copied
 
 
@@ -477,7 +546,7 @@ def test_closing_as_the_last_request_ends_leaves_it_to_its_worker():
     queue.replace(requests)
     queue.claim()
     queue.head()
-    assert queue.finish(True) == (False, [])
+    assert queue.finish(True) == (False, ())
     assert requests.dropped == []
     assert requests == []
     assert queue.is_ended
@@ -499,7 +568,7 @@ def test_a_request_that_comes_as_the_last_one_ends_is_for_the_loop_to_find():
     queue.replace(requests)
     queue.claim()
     queue.head()
-    assert queue.finish(True) == (False, [])
+    assert queue.finish(True) == (False, ())
     assert not queue.in_service
     assert queue.claim() is B
 

@@ -325,7 +325,7 @@ class HTTPChannel(PhasedChannel):
 
     def handle_events(self, flags: int) -> None:
         """React to the poller's word."""
-        if flags == READ or flags & READ:
+        if flags & READ:
             if self.readable():
                 self.handle_read_event()
             else:
@@ -483,7 +483,9 @@ class HTTPChannel(PhasedChannel):
             if not request.headers_finished:
                 if self.observer.listening:
                     self.observer.head_begun(self, request)
-            elif not had_head:
+            elif not had_head and (
+                request.version != "1.1" or request.body_rcv is not None or self.observer.listening
+            ):
                 self._head_received(request)
             if (
                 request.body_rcv is not None
@@ -614,26 +616,29 @@ class HTTPChannel(PhasedChannel):
             self._in_service = in_service
             self._progress_at = self.event_loop.now  # Where it has ended, it may rest from now on.
         if self.state is _OPEN:
+            if (
+                self._phase is _IDLE
+                and self.request is None
+                and self.interest == _WATCHED
+                and not self.outbound.pending
+                and not self.has_left
+            ):
+                # As it is most often: what came whole is being served, or was and is sent.
+                if in_service:
+                    return
+                if (
+                    not (queue.requests or queue.is_ended or self._got_empty_lines)
+                    and self.clients.watcher is None
+                    # The deadline with which it rested is too late where the setting was changed.
+                    and self.deadline <= self.event_loop.now + (self.adj.channel_timeout or inf)
+                ):
+                    return
             if not in_service and queue.is_ended:
                 self._move_to(_DRAINING, "a response ended the connection")
             elif self.has_left and not queue.requests:
                 self._move_to(_DRAINING, "the client has left")
             elif not in_service and (queue.requests or self.request is not None):
                 self._start_next()
-            elif (
-                self._phase is _IDLE
-                and self.request is None
-                and not self.outbound.pending
-                and not self._got_empty_lines
-                and self.interest == _WATCHED
-                and self.clients.watcher is None
-            ):
-                # As it is most often: what came is being served, or was and is sent.
-                if in_service:
-                    return
-                # The deadline with which it rested is too late where the setting was changed.
-                if self.deadline <= self.event_loop.now + (self.adj.channel_timeout or inf):
-                    return
         if self.state is _DRAINING and not self.outbound.pending:
             self._finish_draining()
         if self.state is not _CLOSED:
@@ -732,33 +737,31 @@ class HTTPChannel(PhasedChannel):
         # A reset throws away what the kernel was asked to hold back.
         is_last = queue.is_ended and not self._resets
         while outbound.pending and not self._is_blocked:
-            if budget <= 0:
-                self._is_blocked = True  # Not the kernel: the others have their turn.
-                return
             if outbound.last_part is not None and queue.in_service:
                 return  # It is the worker's until the service ends.
-            done = None
             try:
                 sent = self._send_file(budget) if outbound.had_files else None
                 if sent is None:
                     data = outbound.peek(SEND_BYTES)
-                    if not data:
+                    if type(data) is bytes and not is_last:
+                        sent = self.send(data)
+                    elif data:
+                        sent = self._send_parts(data, is_last)
+                    else:
                         # Two wrote at once, and one of them from a thread of the application's.
                         raise RuntimeError("the output buffer has lost count")
-                    if isinstance(data, bytes) and not is_last:
-                        sent = self.send(data)
-                    else:
-                        sent = self._send_parts(data, is_last)
-                if sent:
-                    done = outbound.advance(sent)
+                done = outbound.advance(sent) if sent else None
             except Exception as error:  # noqa: BLE001 - a file of the application's: anything
                 self._sending_failed(error)
                 return
             if sent:
                 self._progress_at = self.event_loop.now
-                budget -= sent
                 if done is not None:
                     self._settle(*done)
+                budget -= sent
+                if budget <= 0:
+                    # Not the kernel: the others have their turn.
+                    self._is_blocked = outbound.pending > 0
             elif self.state is _CLOSED:
                 return
             else:
@@ -1255,7 +1258,7 @@ class HTTPChannel(PhasedChannel):
             request.spooled_bytes = 0
             self._spool.release(spooled)
 
-    def drop_requests(self, requests: list[Any]) -> None:
+    def drop_requests(self, requests: Sequence[Any]) -> None:
         """Release requests that never run."""
         for request in requests:
             self.discard_request(request)
@@ -1299,7 +1302,10 @@ class HTTPChannel(PhasedChannel):
         """Give up: the task dispatcher shuts down with the channel in its queue."""
         self.ended_by = self.ended_by or "O"
         self.connected = False
-        self.drop_requests(self.request_queue.close())
+        queue = self.request_queue
+        # The loop may be about to put a request into a queue of which nobody has the turn.
+        dropped = queue.close() if self.event_loop.is_current_thread() else queue.cancel()
+        self.drop_requests(dropped or [])
         self.will_close = True
 
     def _touch_and_wake(self) -> None:

@@ -11,15 +11,20 @@ Who calls::
     worker  finish(keep_alive)     it is served: go on with the next, or was it the last?
     loop    finish(False)          it answered an error itself
     loop    close()                the connection is gone
+    any     cancel()               no worker will come for the request that one was sent for
 
-What cannot happen: a request runs after one that ended the connection, because ending
-and appending are decided under one lock; two workers serve one connection.
+What cannot happen: a request runs after one that ended the connection, because a worker says
+that the queue has ended before it gives the turn back, and the loop looks after it has seen that;
+two workers serve one connection.
 
-A worker needs the lock neither to take its request nor, as a rule, to end it. The request that
-it was sent for stands in a list of one, and is popped from there, which is atomic: either the
-worker has it then, or whoever closes the queue. And where nothing follows a request, its end
-decides nothing: the worker takes it off the queue and then gives the turn back. Whatever the
-loop adds meanwhile it finds when it looks again after the worker's report, which always follows.
+Whoever has the turn needs no lock, as long as nobody else has a part in it. While no worker has
+it, the loop alone goes on with the queue; whoever cancels from another thread has taken a turn
+from a worker, or leaves it to the loop. A worker needs the lock neither to take its request nor,
+as a rule, to end it. The request that it was sent for stands in a list of one, and is popped from
+there, which is atomic: either the worker has it then, or whoever closes the queue. And where
+nothing follows a request, its end decides nothing: the worker takes it off the queue and then
+gives the turn back. Whatever the loop adds meanwhile, by the lock, it finds when it looks again
+after the worker's report, which always follows.
 
 Row 0: imports nothing of the package.
 """
@@ -40,8 +45,8 @@ class QueueEndedError(Exception):
 class RequestQueue:
     """Complete requests, the one in service first.
 
-    Threads: any, as the module's docstring tells; everything is decided under ``lock``, but for
-    what is told of there, and looks that need not be up to date.
+    Threads: any, as the module's docstring tells; what several may decide, while a worker has the
+    turn, is decided under ``lock``, but for looks that need not be up to date.
     """
 
     # Slots, because there is one for each connection; a dict only where somebody replaces a
@@ -89,7 +94,7 @@ class RequestQueue:
             self.requests.append(request)
             return True
 
-    def claim(self, may_serve: bool = True, arrived: Sequence[Any] = ()) -> Any | None:
+    def claim(self, may_serve: bool = True, arrived: list[Any] | None = None) -> Any | None:
         """Return the first request, if it is time to do something about it.
 
         A refused one is for the loop to answer. For any other the turn is taken, so that
@@ -97,30 +102,39 @@ class RequestQueue:
 
         Args:
             may_serve: whether its response may be begun now.
-            arrived: complete requests, to be added before.
+            arrived: complete requests, to be added before; the list is the queue's from then on.
 
         Raises:
             QueueEndedError: the queue has ended, and none of ``arrived`` was added.
         """
-        with self.lock:
-            if self.is_ended:
-                if arrived:
-                    raise QueueEndedError
-                return None
-            requests = self.requests
+        if self.in_service:
+            with self.lock:
+                if self.in_service and not self.is_ended:
+                    if arrived:
+                        self.requests.extend(arrived)
+                    return None
+        # No worker has the turn, and so nobody but the loop, which is here, goes on with the
+        # queue. Whether it has ended is asked now: a worker says so, and then gives the turn back.
+        if self.is_ended:
             if arrived:
-                requests.extend(arrived)
-            if self.in_service or not requests:
+                raise QueueEndedError
+            return None
+        requests = self.requests
+        if not requests:
+            if not arrived:
                 return None
-            first = requests[0]
-            if first.error:
-                return first
-            if not may_serve:
-                return None
-            self._served = first
-            self._sent_for.append(first)
-            self.in_service = True
+            self.requests = requests = arrived
+        elif arrived:
+            requests.extend(arrived)
+        first = requests[0]
+        if first.error:
             return first
+        if not may_serve:
+            return None
+        self._served = first
+        self._sent_for.append(first)
+        self.in_service = True
+        return first
 
     def release(self) -> None:
         """Give the turn back without having served: the loop is to decide when."""
@@ -161,7 +175,7 @@ class RequestQueue:
             self._served = self.requests[0]
             return self._served
 
-    def finish(self, keep_alive: bool) -> tuple[bool, list[Any]]:
+    def finish(self, keep_alive: bool) -> tuple[bool, Sequence[Any]]:
         """End the first request's service.
 
         Args:
@@ -177,12 +191,12 @@ class RequestQueue:
             del requests[0]
             self._served = None
             self.in_service = False
-            return False, []
+            return False, ()
         with self.lock:
             served, self._served = self._served, None
             self._sent_for.clear()
             if self.is_ended:
-                return False, []
+                return False, ()
             requests = self.requests
             # Outsiders may have put another list in its place.
             if requests and (served is None or requests[0] is served):
@@ -193,7 +207,21 @@ class RequestQueue:
             if has_turn:
                 self._served = requests[0]
                 self._sent_for.append(requests[0])
-            return has_turn, []
+            return has_turn, ()
+
+    def cancel(self) -> list[Any] | None:
+        """End the queue in place of the worker that was sent, if it has not come yet.
+
+        Returns:
+            The requests that will never run; ``None``, and nothing is done, where no worker is
+            to come: then the queue is the loop's to close, or that worker's who is there.
+        """
+        try:
+            self._sent_for.pop()
+        except IndexError:
+            return None
+        self._served = None
+        return self.close()
 
     def close(self) -> list[Any]:
         """End the queue; return the requests that will never run.

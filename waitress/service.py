@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import traceback
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from waitress.observer import Observer
@@ -43,7 +44,7 @@ class ServedChannel(Protocol):
     def discard_request(self, request: Any) -> None:
         """Release what the request holds."""
 
-    def drop_requests(self, requests: list[Any]) -> None:
+    def drop_requests(self, requests: Sequence[Any]) -> None:
         """Release requests that never run."""
 
     def reset_when_closed(self) -> None:
@@ -62,15 +63,15 @@ def serve_next(channel: ServedChannel) -> None:
     if request is None:  # The connection ended before its turn came.
         channel.service_ended(False)
         return
-    observer = channel.observer
+    is_watched = channel.observer.listening
     keep_alive = False
     try:
-        if observer.listening:
+        if is_watched:
             _mark_start(channel, request)
         keep_alive = _answer(channel, request)
     finally:
         try:
-            if observer.listening:
+            if is_watched:
                 _mark_end(channel, request)
         finally:
             # Whatever an observer does: a request that stays in service is never answered,
@@ -110,7 +111,7 @@ def _answer(channel: ServedChannel, request: Any) -> bool:
         return not task.close_on_finish
     except BaseException:
         # A task, an error task or a parser of the user's that cannot even be made.
-        channel.logger.exception(f"Exception while serving {getattr(request, 'path', '')}")
+        channel.logger.exception(f"Exception while serving {_path_of(request)}")
         channel.reset_when_closed()
         return False
 
@@ -123,12 +124,12 @@ def _report_failure(channel: ServedChannel, request: Any, task: Any, error: Base
     if channel.observer.listening:
         channel.observer.request_failed(request, error)
     if isinstance(error, ClientDisconnected):
-        channel.logger.info(f"Client disconnected while serving {request.path}")
+        channel.logger.info(f"Client disconnected while serving {_path_of(request)}")
         _cut(channel, task)
         # Whoever only ended its own side may still want the others done; nothing is
         # written for them, so that no response can follow one that was cut.
         return channel.has_left
-    channel.logger.exception(f"Exception while serving {request.path}")  # noqa: LOG004
+    channel.logger.exception(f"Exception while serving {_path_of(request)}")  # noqa: LOG004
     if task is not None and task.wrote_header:
         _cut(channel, task)
     else:
@@ -156,7 +157,7 @@ def _answer_with_500(channel: ServedChannel, request: Any) -> None:
     except ClientDisconnected:
         pass
     except BaseException:
-        channel.logger.exception(f"Exception while serving {request.path}")
+        channel.logger.exception(f"Exception while serving {_path_of(request)}")
         if task.wrote_header:
             _cut(channel, task)
 
@@ -180,3 +181,8 @@ def _mark_end(channel: ServedChannel, request: Any) -> None:
     channel.observer.request_serviced(request)
     if channel.outbound.mark(("request_finished", request)):
         channel.observer.request_finished(request)
+
+
+def _path_of(request: Any) -> str:
+    """Return the path of a request, which one that was refused early does not have."""
+    return getattr(request, "path", "")

@@ -174,8 +174,6 @@ class Task:
     # Whose OSError it was: the channel's, or the application's own.
     _channel_failed: bool = False
     _application_failed: bool = False
-    # The head as it was built; nothing before.
-    _head_bytes: bytes = b""
 
     def __init__(self, channel: TaskChannel, request: TaskRequest) -> None:
         self.channel = channel
@@ -201,12 +199,13 @@ class Task:
 
         # What start_response was given, or compose_start(); None before.
         self._start: Start | None = None
-        # What the head was built from; None before.
+        # What the head was built from, and the head; nothing before.
         self._head: Head | None = None
-        # What response_headers is, once somebody has looked.
-        self._response_headers: list[tuple[str, str]] | None = None
+        self._head_bytes = b""
         # Whether body bytes may be sent, as far as is known without asking status and method.
         self._sends_body: bool = False
+        # What response_headers is, once somebody has looked.
+        self._response_headers: list[tuple[str, str]] | None = None
         # Whether all code of the application that belongs to this request has run.
         self._application_done: bool = False
         # Whether the response has ended, while the application may still hold write().
