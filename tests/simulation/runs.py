@@ -615,6 +615,10 @@ class Run:
             self.fail(f"left behind: {alive}, held by {gc.get_referrers(alive[0])}")
 
 
+#: How the answer begins to a client that may have no connection.
+_TURNED_AWAY = b"HTTP/1.0 503 "
+
+
 class _Judgement:
     """Whether a client got what it deserved.
 
@@ -634,6 +638,8 @@ class _Judgement:
         if self.run.may_turn_away and turned_away and responses[0].closes:
             self._judge_turned_away()
             return
+        if self.run.may_turn_away and not responses and client.reader.rest.startswith(_TURNED_AWAY):
+            return  # It did not read to the end that it was.
         if len(responses) > len(client.sent):
             self._fail(f"{len(responses)} responses to {len(client.sent)} requests")
             return
