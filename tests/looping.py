@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from waitress import forks
 from waitress.stacks import stacks_can_be_read
 
 #: Real seconds after which something that should have happened is declared missing.
@@ -153,3 +154,18 @@ def load_elsewhere(
             patch.setitem(sys.modules, name, None)
         spec.loader.exec_module(target)
     return target
+
+
+def may_fork() -> bool:
+    """Say whether another thread could fork now; see :mod:`waitress.forks`."""
+    free: list[bool] = []
+
+    def look() -> None:
+        free.append(forks.lock.acquire(blocking=False))
+        if free[0]:
+            forks.lock.release()
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join(PATIENCE)
+    return free[0]

@@ -17,7 +17,8 @@ import pytest
 
 from tests.fakes import FakeClient, RecordingObserver, Simulation, get, post, request
 from tests.functional.applications import Never, hello, large, path
-from waitress import tcp
+from tests.looping import may_fork
+from waitress import forks, tcp
 from waitress.adjustments import Adjustments
 from waitress.buffers import BytesIOBasedBuffer, ReadOnlyFileBasedBuffer
 from waitress.channel import ChannelState, ClientDisconnected, HTTPChannel, Phase
@@ -1072,11 +1073,45 @@ def test_reset_that_somebody_else_has_asked_for_has_no_end_before_it(
     channel, _server, client = by_hand
     ends: list[Any] = []
     monkeypatch.setattr(tcp, "stop_sending", ends.append)
+    monkeypatch.setattr(forks, "count", forks.count + 1)
     channel.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     channel.handle_close()
     assert ends == []
     with pytest.raises(ConnectionResetError):
         client.recv(1)
+
+
+@pytest.mark.parametrize("has_forked", [False, True])
+def test_end_is_told_before_it_is_closed_where_a_child_may_have_the_connection(
+    has_forked: bool,
+    by_hand: tuple[Any, StandInServer, socket.socket],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    channel, _server, client = by_hand
+    ends: list[Any] = []
+    monkeypatch.setattr(tcp, "stop_sending", ends.append)
+    sock = channel.socket
+    if has_forked:
+        monkeypatch.setattr(forks, "count", forks.count + 1)
+    channel.handle_close()
+    assert ends == [sock] * has_forked
+    assert client.recv(1) == b""
+
+
+def test_nobody_forks_while_a_connection_is_closed(
+    by_hand: tuple[Any, StandInServer, socket.socket],
+) -> None:
+    channel, _server, _client = by_hand
+
+    class ClosingSocket:
+        could_fork = True
+
+        def close(self) -> None:
+            self.could_fork = may_fork()
+
+    sock = ClosingSocket()
+    channel._close_socket(sock)
+    assert not sock.could_fork
 
 
 def test_what_is_written_is_counted(by_hand: tuple[Any, StandInServer, socket.socket]) -> None:

@@ -7,7 +7,7 @@ dispatcher; the worker's bytes come back through the outbound buffer and leave i
 ``_flush``. Every decision about the connection is made in ``_advance``, in the loop's
 thread: start the next request, answer a refused one, invite a body, or close.
 
-Row 7: imports buffers, clients, observer, outbound, parser, phases, pollers,
+Row 7: imports buffers, clients, forks, observer, outbound, parser, phases, pollers,
 proxy_protocol, request_queue, service, spool, task, tcp, utilities and wasyncore.
 """
 
@@ -26,7 +26,7 @@ from collections.abc import MutableMapping, Sequence
 from math import inf
 from typing import Any
 
-from waitress import tcp, wasyncore
+from waitress import forks, tcp, wasyncore
 from waitress.buffers import OverflowableBuffer, ReadOnlyFileBasedBuffer
 from waitress.clients import CROWDED_PART, Clients
 from waitress.observer import NO_OBSERVER, Observer, Refusal
@@ -151,6 +151,7 @@ class HTTPChannel(PhasedChannel):
         "_client_group",
         "_close_wanted",
         "_drain_wanted",
+        "_forks",
         "_got_empty_lines",
         "_in_service",
         "_input_ended",
@@ -264,6 +265,8 @@ class HTTPChannel(PhasedChannel):
         self.interest = _WATCHED
         self.touched = False
         self.creation_time = self.event_loop.wall_clock()
+        #: See :mod:`waitress.forks`.
+        self._forks = forks.count
         wasyncore.dispatcher.__init__(self, sock, map)
         self.connected = True
         self.clients.channels.add(self)
@@ -921,9 +924,6 @@ class HTTPChannel(PhasedChannel):
         self.clients.lingering.pop(self, None)
         if self._resets or self._is_in_mid_response():
             tcp.reset_on_close(self.socket)
-        elif not tcp.resets_on_close(self.socket):  # The application may have set that, too.
-            # Closing alone ends nothing while a child of the application's has the socket.
-            tcp.stop_sending(self.socket)
         self._move_to(_CLOSED, "closed")
         self.event_loop.deadlines.forget(self)
         self.clients.channels.discard(self)
@@ -947,6 +947,14 @@ class HTTPChannel(PhasedChannel):
         super().close()
         if self.observer.listening:
             self.observer.channel_closed(self)
+
+    def _close_socket(self, sock: Any) -> None:
+        with forks.lock:
+            # Closing alone ends nothing while a child of the application's has the socket. A
+            # reset does; the application may have asked for one, too.
+            if self._forks != forks.count and not tcp.resets_on_close(sock):
+                tcp.stop_sending(sock)
+            sock.close()
 
     def _is_in_mid_response(self) -> bool:
         """Say whether closing now cuts a response, which a reset makes visible."""

@@ -14,7 +14,7 @@ What must not happen is that one client's bytes are read by another. Therefore
 
 Nor is one used again that the disk had no room for: others need what it has taken.
 
-Row 0: imports nothing of the package.
+Row 1: imports forks.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from contextlib import suppress
 from io import SEEK_SET, BufferedRandom, FileIO
 from typing import IO, Any
 
+from waitress import forks
+
 __all__ = ["MOST_SPARE_FILES", "SPARE_FILE_BYTES", "BodyFile", "SpareFiles"]
 
 #: How many files are kept at the most, and how much of each.
@@ -35,18 +37,6 @@ SPARE_FILE_BYTES = 4 * 1024 * 1024
 #: Whether files can be used again: written without moving their position, and known not
 #: to be shared with a child.
 _can_spare = hasattr(os, "pwrite") and hasattr(os, "register_at_fork")
-
-_forks = 0
-
-
-def _note_fork() -> None:
-    global _forks
-    _forks += 1
-
-
-if hasattr(os, "register_at_fork"):
-    # Before, so that both processes know of it.
-    os.register_at_fork(before=_note_fork)
 
 
 class _ReadFile(FileIO):
@@ -85,7 +75,7 @@ class BodyFile:
         )
         self._descriptor = self._file.fileno()
         self._spares = spares
-        self._forks = _forks
+        self._forks = forks.count
         #: How much was written this time, and what of the time before lies in the file.
         self._end = self._old_end = 0
         #: Whether the disk had no room for it, and needs what it has taken.
@@ -96,7 +86,7 @@ class BodyFile:
     @property
     def is_shared(self) -> bool:
         """Whether a child process may have the file as well."""
-        return self._forks != _forks
+        return self._forks != forks.count
 
     def append(self, data: bytes | memoryview) -> None:
         """Write ``data`` at the end.

@@ -515,10 +515,13 @@ class dispatcher:
         sock, self.socket = self.socket, None
         if sock is not None:
             try:
-                sock.close()
+                self._close_socket(sock)
             except OSError as error:
                 if _code(error) not in (ENOTCONN, EBADF):
                     raise
+
+    def _close_socket(self, sock: Any) -> None:
+        sock.close()
 
     # -- logging
 

@@ -432,13 +432,20 @@ def test_upload_of_many_megabytes_gets_to_read_its_refusal(serve: Serve) -> None
             assert wire.read_to_end() == b""
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_end_is_seen_though_a_child_of_the_application_holds_the_socket(serve: Serve) -> None:
     """Whoever forks in mid-request leaves a copy of every descriptor in the child."""
-    copies: list[int] = []
+    children: list[int] = []
+    read_end, write_end = os.pipe()
 
     def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        (channel,) = running.server.active_channels.values()
-        copies.append(os.dup(channel.socket.fileno()))
+        child = os.fork()
+        if not child:
+            os.close(write_end)
+            os.read(read_end, 1)
+            os._exit(0)
+        children.append(child)
         return hello(environ, start_response)
 
     running = serve(application)
@@ -447,7 +454,9 @@ def test_end_is_seen_though_a_child_of_the_application_holds_the_socket(serve: S
             wire.send(get("/", "Connection: close"))
             assert wire.read_to_end().endswith(b"hello")
     finally:
-        os.close(copies[0])
+        os.close(write_end)
+        os.waitpid(children[0], 0)
+        os.close(read_end)
 
 
 def test_half_close_is_answered_on_a_real_socket(serve: Serve) -> None:

@@ -1,0 +1,62 @@
+"""Whether a child process may have what is open here."""
+
+from __future__ import annotations
+
+import os
+import warnings
+
+import pytest
+
+from tests.looping import load_elsewhere, may_fork
+from waitress import forks
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+
+
+def fork() -> int:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # The child does nothing that needs a lock.
+        return os.fork()
+
+
+@needs_fork
+def test_each_fork_is_counted_on_both_sides_and_lets_others_go_on() -> None:
+    before = forks.count
+    child = fork()
+    if not child:
+        os._exit(0 if forks.count == before + 1 and may_fork() else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert forks.count == before + 1
+    assert may_fork()
+
+
+@needs_fork
+def test_whoever_holds_the_lock_may_fork() -> None:
+    with forks.lock:
+        child = fork()
+        if not child:
+            os._exit(0)
+        os.waitpid(child, 0)
+    assert may_fork()
+
+
+def test_a_fork_is_counted_when_nobody_acts_on_the_count_any_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = forks.count
+    counts: list[int] = []
+
+    class Lock:
+        def acquire(self) -> None:
+            counts.append(forks.count)
+
+    monkeypatch.setattr(forks, "lock", Lock())
+    monkeypatch.setattr(forks, "count", before)
+    forks._begin()
+    assert counts == [before]
+    assert forks.count == before + 1
+
+
+def test_nothing_is_counted_where_nobody_can_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "register_at_fork", raising=False)
+    assert load_elsewhere(monkeypatch, forks).count == 0
