@@ -1376,13 +1376,23 @@ class TestALookForLatecomers:
         assert world.natives[1].events == ["events 1"]
         assert world.timeouts == [1.0, 0]
 
-    def test_ends_after_some_though_more_come(self):
-        world = self.world(MOST_LOOKS_AGAIN + 2)
-        world.script += [[(10 + number, READ)] for number in range(MOST_LOOKS_AGAIN + 2)]
+    def test_ends_after_some_though_as_many_come_again(self):
+        ends = [10 + 2**number for number in range(MOST_LOOKS_AGAIN + 2)]
+        world = self.world(ends[-1] - 10)
+        for start, end in pairwise([10, *ends]):
+            world.script.append([(fd, READ) for fd in range(start, end)])
         world.loop.run_pass(1.0, world.dispatch)
-        assert world.started == [10 + number for number in range(MOST_LOOKS_AGAIN + 1)]
+        assert world.started == list(range(10, ends[-2]))
         world.loop.run_pass(1.0, world.dispatch)
-        assert world.started[-1] == 10 + MOST_LOOKS_AGAIN + 1
+        assert world.started == list(range(10, ends[-1]))
+
+    def test_ends_where_few_come(self):
+        """They are served with those that come next, as soon."""
+        world = self.world(6)
+        world.script += [[(fd, READ) for fd in (10, 11, 12)], [(13, READ)], [(14, READ)]]
+        world.loop.run_pass(1.0, world.dispatch)
+        assert world.started == [10, 11, 12, 13]
+        assert world.timeouts == [1.0, 0]
 
     def test_passes_over_those_who_want_to_be_asked_first(self):
         world = self.world(1)

@@ -61,6 +61,12 @@ class TestTheTurn:
         assert queue.claim(may_serve=False) is None
         assert not queue.in_service
 
+    def test_is_the_first_one_s_though_more_have_come(self):
+        queue = queue_of(A)
+        assert queue.claim(may_serve=False, arrived=[B]) is None
+        assert queue.claim(arrived=[C]) is A
+        assert queue.requests == [A, B, C]
+
     def test_passes_on_to_the_next_request(self):
         queue = queue_of(A, B)
         queue.claim()

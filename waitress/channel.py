@@ -408,11 +408,10 @@ class HTTPChannel(PhasedChannel):
             return
         if data:
             self._progress_at = self.event_loop.now
-            size = len(data)
-            if size <= RECEIVE_BYTES or self._is_all_body(size):
+            if len(data) <= RECEIVE_BYTES or self._is_all_body(len(data)):
                 self.received(data)
             else:
-                for start in range(0, size, RECEIVE_BYTES):
+                for start in range(0, len(data), RECEIVE_BYTES):
                     self.received(data[start : start + RECEIVE_BYTES])
             self._advance()
         elif not self.has_left:
@@ -500,12 +499,12 @@ class HTTPChannel(PhasedChannel):
             if request.completed or request.error:
                 self.request = None
                 self.sent_continue = False
-                self._got_empty_lines = request.empty
+                is_empty = self._got_empty_lines = request.empty
                 if request.error or request.connection_close:
                     self._input_ended = True
                     # Answered or dropped: what belongs to a refused one may be on its way.
                     self._lingers = self._lingers or bool(request.error)
-                if not request.empty:
+                if not is_empty:
                     complete.append(request)
             elif request.expect_continue and not complete and queue.is_idle():
                 self.send_continue()
@@ -1218,7 +1217,11 @@ class HTTPChannel(PhasedChannel):
         """
         if not self.connected or self.has_left:
             raise ClientDisconnected
-        if getattr(self.write_soon, "__func__", None) is not _write_soon:
+        try:
+            is_ours = self.write_soon.__func__ is _write_soon  # type: ignore[attr-defined]
+        except AttributeError:  # A function, put into this very object.
+            is_ours = False
+        if not is_ours:
             # Somebody's own, of a subclass or of this very object, is to see every byte.
             self.write_soon(b"".join(parts))
         elif last and len(parts) == 1:

@@ -77,6 +77,8 @@ HAND_OVER_WAIT = 0.0005
 #: How often the loop looks for further events before it hands tasks over. The clients of the
 #: first ones wait meanwhile.
 MOST_LOOKS_AGAIN = 4
+#: It looks once more where the last look has found more than this part of them.
+FEW_LATECOMERS = 0.25
 
 #: Sockets that are looked at in one audit, of which there is one per longest wait.
 AUDIT_SOCKETS = 500
@@ -714,6 +716,7 @@ class EventLoop:
         wait_no = self._wait_no
         # The same ones for as long as the loop lives.
         outdated, watched, asked_ones = self._outdated, self._watched, self._asked
+        standing: Callable[[int], Any] = self.map.get
         for fd, flags in events:
             if self._wait_no != wait_no:
                 return  # A handler ran the loop: these are old, and told again if still so.
@@ -725,8 +728,7 @@ class EventLoop:
                 # somewhere. It would end every wait from now on.
                 self._release_poller()
                 return
-            current: Any = self.map.get(fd)
-            if current is not obj:
+            if standing(fd) is not obj:
                 self.note_change(fd)
             elif fd in asked_ones and not hasattr(obj, "handle_events"):
                 asked = self._masks.get(fd) or self._always_ready.get(fd, 0)
@@ -754,9 +756,10 @@ class EventLoop:
             # listens is among them, so that nobody is accepted here.
             events = [each for each in self._poll(self._poller, 0) if each[0] not in self._asked]
             self._handle_events(events, dispatch)
-            if len(self._starting) <= count:
+            found = len(self._starting) - count
+            count += found
+            if found <= count * FEW_LATECOMERS:
                 break
-            count = len(self._starting)
         self._looks_again.note(count > before)
 
     def _read_newcomers(self) -> None:

@@ -414,7 +414,11 @@ class HTTPRequestParser:
         plain = _plain_sections.get(section) if len(section) <= _LONGEST_KEPT else None
         if plain is not None:
             known = _origin_forms[first_line]
-            if known is not None and known[2] == "1.1" and len(plain) <= self._most_fields():
+            try:
+                is_short = len(plain) <= self.adj.max_request_header_fields  # type: ignore[attr-defined]
+            except AttributeError:  # Settings of somebody's own.
+                is_short = len(plain) <= self._most_fields()
+            if known is not None and known[2] == "1.1" and is_short:
                 # As programs ask that ask again and again.
                 self.first_line = first_line
                 self.command, self.request_uri, self.version, self.path, self.query = known
