@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from math import inf
 from typing import Any
@@ -17,7 +18,7 @@ import pytest
 
 from tests.fakes import FakeClient, RecordingObserver, Simulation, get, post, request
 from tests.functional.applications import Never, hello, large, path
-from tests.looping import may_fork
+from tests.looping import InThread, may_fork
 from waitress import forks, tcp
 from waitress.adjustments import Adjustments
 from waitress.buffers import BytesIOBasedBuffer, ReadOnlyFileBasedBuffer
@@ -1081,9 +1082,9 @@ def test_reset_that_somebody_else_has_asked_for_has_no_end_before_it(
         client.recv(1)
 
 
-@pytest.mark.parametrize("has_forked", [False, True])
+@pytest.mark.parametrize("when", ["never", "since", "before", "about to", "nobody knows"])
 def test_end_is_told_before_it_is_closed_where_a_child_may_have_the_connection(
-    has_forked: bool,
+    when: str,
     by_hand: tuple[Any, StandInServer, socket.socket],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -1091,11 +1092,37 @@ def test_end_is_told_before_it_is_closed_where_a_child_may_have_the_connection(
     ends: list[Any] = []
     monkeypatch.setattr(tcp, "stop_sending", ends.append)
     sock = channel.socket
-    if has_forked:
+    if when != "nobody knows":
+        channel._forks = forks.count + (when == "before")
+    if when in ("since", "before"):
         monkeypatch.setattr(forks, "count", forks.count + 1)
+    if when == "about to":  # Whoever forks may wait for somebody who waits for the loop.
+        monkeypatch.setattr(forks, "lock", threading.RLock())
+        InThread(forks.lock.acquire).result()
     channel.handle_close()
-    assert ends == [sock] * has_forked
+    assert ends == [sock] * (when not in ("never", "before"))
     assert client.recv(1) == b""
+
+
+def test_a_fork_between_accepting_and_making_the_channel_counts(
+    simulate: Callable[..., Simulation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sim = simulate(hello)
+    ends: list[Any] = []
+    monkeypatch.setattr(tcp, "stop_sending", ends.append)
+    set_socket_options = sim.server.set_socket_options
+
+    def fork(conn: Any) -> None:
+        monkeypatch.setattr(forks, "count", forks.count + 1)
+        set_socket_options(conn)
+
+    sim.connect().close()
+    sim.settle()
+    assert ends == []
+    sim.server.set_socket_options = fork
+    sim.connect().close()
+    sim.settle()
+    assert len(ends) == 1
 
 
 def test_nobody_forks_while_a_connection_is_closed(

@@ -40,21 +40,43 @@ def test_whoever_holds_the_lock_may_fork() -> None:
     assert may_fork()
 
 
+class Lock:
+    """What is known when the lock is taken; the handler of a signal may raise then."""
+
+    def __init__(self, error: BaseException | None = None) -> None:
+        self.counts: list[int] = []
+        self.error = error
+
+    def acquire(self) -> None:
+        self.counts.append(forks.count)
+        if self.error is not None:
+            raise self.error
+
+    def release(self) -> None:
+        raise RuntimeError("cannot release un-acquired lock")
+
+
 def test_a_fork_is_counted_when_nobody_acts_on_the_count_any_more(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = forks.count
-    counts: list[int] = []
-
-    class Lock:
-        def acquire(self) -> None:
-            counts.append(forks.count)
-
     monkeypatch.setattr(forks, "lock", Lock())
     monkeypatch.setattr(forks, "count", before)
     forks._begin()
-    assert counts == [before]
+    assert forks.lock.counts == [before]
     assert forks.count == before + 1
+
+
+def test_a_fork_is_counted_though_a_signal_ends_the_wait_for_the_lock(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = forks.count
+    monkeypatch.setattr(forks, "lock", Lock(KeyboardInterrupt()))
+    monkeypatch.setattr(forks, "count", before)
+    with pytest.raises(KeyboardInterrupt):
+        forks._begin()
+    assert forks.count == before + 1
+    forks._end()
 
 
 def test_nothing_is_counted_where_nobody_can_fork(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -161,7 +161,7 @@ class TestTheEnd:
         assert queue.finish(True) == (False, ())
         assert not queue.in_service
 
-    def test_by_closing_names_what_a_worker_was_sent_for_and_has_not_looked_at(self):
+    def test_by_closing_names_what_a_worker_was_turn_and_has_not_looked_at(self):
         """Nobody else would release what the request holds."""
         queue = queue_of(A, B)
         queue.claim()
@@ -293,7 +293,7 @@ def test_a_worker_that_is_done_keeps_nothing_alive():
     queue.head()
     queue.finish(True)
     assert A not in state_of(queue).values()
-    assert A not in queue._sent_for
+    assert A not in queue._turn
 
 
 class EnteredError(Exception):
@@ -310,6 +310,7 @@ class ClosedLock:
 
 WITH_LOCK = [
     lambda queue: queue.is_idle(),
+    lambda queue: queue.cancel(),
     lambda queue: queue.append(C),
     lambda queue: queue.release(),
     lambda queue: queue.finish(True),
@@ -383,6 +384,77 @@ def test_loop_that_waited_for_a_worker_to_end_the_queue_is_told():
     assert queue.requests == []
 
 
+class ComeUnsent(list):
+    """The turn; somebody takes it whom nobody has sent, as the loop is about to."""
+
+    def pop(self):
+        self.queue._turn = [super().pop()]
+        self.head = self.queue.head()
+        self.queue._turn = self
+        return super().pop()
+
+
+def test_loop_sends_nobody_where_somebody_has_come_unsent():
+    queue = queue_of()
+    turn = queue._turn = ComeUnsent([None])
+    turn.queue = queue
+    assert queue.claim(arrived=[A, B]) is None
+    assert turn.head is A
+    assert queue.finish(True) == (True, ())
+    assert queue.requests == [B]
+
+
+class GivenBackMeanwhile(list):
+    """The turn; the loop looks for it while it is given back."""
+
+    def clear(self):
+        self.claimed = [self.queue.claim(), self.queue.in_service]
+        super().clear()
+
+    def append(self, turn):
+        if turn is None:
+            self.claimed += [self.queue.claim(), self.queue.in_service]
+        super().append(turn)
+
+
+class LookedForUnlocked:
+    """The lock, which the loop does not need; it would wait for itself."""
+
+    def __enter__(self):
+        pass
+
+    def __exit__(self, *args):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("give_back", "left"),
+    [(lambda queue: queue.release(), B), (lambda queue: queue.finish(True), None)],
+    ids=["release", "finish"],
+)
+def test_loop_that_looks_while_the_turn_is_given_back_takes_it_afterwards(give_back, left):
+    queue = queue_of(A, B) if left else queue_of(A)
+    queue.claim()
+    queue.head()
+    if left:
+        queue.finish(True)
+    turn = queue._turn = GivenBackMeanwhile(queue._turn)
+    turn.queue, turn.claimed = queue, []
+    queue.lock = LookedForUnlocked()
+    give_back(queue)
+    assert turn.claimed[-2:] == [None, False]
+    assert queue.claim() is left
+    assert queue.awaits_worker() == bool(left)
+
+
+def test_a_worker_that_was_sent_for_what_outsiders_took_away_gives_the_turn_back():
+    queue = queue_of(A)
+    queue.claim()
+    queue.replace([])
+    assert queue.head() is None
+    assert queue.claim(arrived=[B]) is B
+
+
 class TestCancelling:
     def test_in_place_of_the_worker_that_was_sent_names_all(self):
         queue = queue_of(A, B)
@@ -419,16 +491,16 @@ class ComeForMeanwhile(list):
     """What a worker was sent for; it comes as somebody else takes it."""
 
     def pop(self):
-        self.queue._sent_for = [super().pop()]
+        self.queue._turn = [super().pop()]
         self.head = self.queue.head()
-        self.queue._sent_for = self
+        self.queue._turn = self
         return super().pop()
 
 
 def test_a_worker_that_comes_as_the_queue_is_closed_has_its_request():
     queue = queue_of(A, B)
     queue.claim()
-    sent_for = queue._sent_for = ComeForMeanwhile([A])
+    sent_for = queue._turn = ComeForMeanwhile([A])
     sent_for.queue = queue
     assert queue.close() == [B]
     assert sent_for.head is A
@@ -448,7 +520,7 @@ class ClosedBehind(list):
 def test_a_worker_has_its_request_though_the_queue_is_closed_at_once():
     queue = queue_of(A, B)
     queue.claim()
-    sent_for = queue._sent_for = ClosedBehind([A])
+    sent_for = queue._turn = ClosedBehind([A])
     sent_for.queue = queue
     assert queue.head() is A
     assert sent_for.dropped == [B]

@@ -13,6 +13,7 @@ from tests.fakes import Incomplete, RecordingObserver, Simulation, chunks, get, 
 from tests.functional.applications import Never, hello, path
 from waitress.channel import HTTPChannel
 from waitress.outbound import ClientDisconnected
+from waitress.parser import HTTPRequestParser
 from waitress.task import ErrorTask, WSGITask
 
 Simulate = Callable[..., Simulation]
@@ -344,6 +345,41 @@ def test_error_task_that_is_cut_before_its_length_is_known_is_reset(simulate: Si
     sim = simulate(Failing(ValueError()))
     sim.server.channel_class = channel_class(error_task_class=Broken)
     assert sim.connect(get("/x", version="1.0")).was_reset
+
+
+def test_answer_to_a_failure_knows_what_was_asked(simulate: Simulate) -> None:
+    told: list[tuple[str, ...]] = []
+
+    class Telling(ErrorTask):
+        def execute(self) -> None:
+            asked = self.request
+            told.append((asked.command, asked.path, asked.query, asked.request_uri))
+            told.append((asked.url_scheme,))
+            super().execute()
+
+    class Parser(HTTPRequestParser):
+        url_scheme = "own"
+
+    sim = simulate(Failing(ValueError()))
+    sim.server.channel_class = channel_class(error_task_class=Telling, parser_class=Parser)
+    assert sim.connect(get("/x?y")).response().status == 500
+    assert told == [("GET", "/x", "y", "/x?y"), ("own",)]
+
+
+def test_observer_that_stops_to_listen_while_a_request_is_served_is_told_no_more(
+    simulate: Simulate,
+) -> None:
+    observer = RecordingObserver()
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        observer.listening = False
+        return hello(environ, start_response)
+
+    sim = simulate(application)
+    sim.server.observer = observer
+    assert sim.connect(get()).response().status == 200
+    assert "started" in observer.names
+    assert not {"serviced", "finished"} & set(observer.names)
 
 
 def test_parser_that_cannot_be_made_for_the_failure_ends_the_connection(

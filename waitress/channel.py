@@ -265,8 +265,8 @@ class HTTPChannel(PhasedChannel):
         self.interest = _WATCHED
         self.touched = False
         self.creation_time = self.event_loop.wall_clock()
-        #: See :mod:`waitress.forks`.
-        self._forks = forks.count
+        #: Forks before it was accepted; of a server of somebody's own that is not known.
+        self._forks: int = getattr(server, "forks_before_accept", -1)
         wasyncore.dispatcher.__init__(self, sock, map)
         self.connected = True
         self.clients.channels.add(self)
@@ -948,12 +948,17 @@ class HTTPChannel(PhasedChannel):
             self.observer.channel_closed(self)
 
     def _close_socket(self, sock: Any) -> None:
-        with forks.lock:
-            # Closing alone ends nothing while a child of the application's has the socket. A
-            # reset does; the application may have asked for one, too.
-            if self._forks != forks.count and not tcp.resets_on_close(sock):
+        # Closing alone ends nothing while a child of the application's has the socket. A reset
+        # does; the application may have asked for one, too. The loop waits for nobody who forks.
+        nobody_forks = forks.lock.acquire(blocking=False)
+        try:
+            may_have_forked = not nobody_forks or self._forks != forks.count
+            if may_have_forked and not tcp.resets_on_close(sock):
                 tcp.stop_sending(sock)
             sock.close()
+        finally:
+            if nobody_forks:
+                forks.lock.release()
 
     def _is_in_mid_response(self) -> bool:
         """Say whether closing now cuts a response, which a reset makes visible."""

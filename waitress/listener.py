@@ -3,7 +3,7 @@
 Owns when a connection is accepted, and when none is: at the connection limit, when the
 system has no descriptor left, and when the listening socket itself is lost.
 
-Row 5: imports ``alerts``, ``bind_names``, ``clients``, ``compat``, ``descriptors``,
+Row 5: imports ``alerts``, ``bind_names``, ``clients``, ``compat``, ``descriptors``, ``forks``,
 ``eventloop``, ``settings_schema``, ``tcp`` and ``wasyncore``.
 """
 
@@ -16,7 +16,7 @@ from collections.abc import MutableMapping
 from math import inf
 from typing import Any
 
-from waitress import tcp, wasyncore
+from waitress import forks, tcp, wasyncore
 from waitress.alerts import Alert, lasting
 from waitress.bind_names import address_text
 from waitress.clients import Clients
@@ -99,6 +99,8 @@ class Listener(wasyncore.dispatcher):
     deadline = inf
     deadline_bucket: int | None = None
     _rests_until = -inf
+    #: How often the process had forked before the last connection was accepted.
+    forks_before_accept: int = -1
     #: Connections that are accepted still when accepting ends; ``None`` before.
     _last_ones: int | None = None
 
@@ -272,6 +274,7 @@ class Listener(wasyncore.dispatcher):
     def _accept_one(self) -> bool:
         """Accept a connection; say whether to try for another."""
         conn = None
+        self.forks_before_accept = forks.count
         try:
             pair = self.accept()
             if pair is None:

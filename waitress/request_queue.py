@@ -9,22 +9,23 @@ Who calls::
     loop    claim(.., requests)    some are complete; what is to be done about the first one?
     worker  head()                 the request to serve
     worker  finish(keep_alive)     it is served: go on with the next, or was it the last?
+    worker  release()              there is a next one, but it cannot be gone on with
     loop    finish(False)          it answered an error itself
     loop    close()                the connection is gone
     any     cancel()               no worker will come for the request that one was sent for
 
 What cannot happen: a request runs after one that ended the connection, because a worker says
-that the queue has ended before it gives the turn back, and the loop looks after it has seen that;
+that the queue has ended before it gives the turn back, and the loop looks when it has seen that;
 two workers serve one connection.
 
-Whoever has the turn needs no lock, as long as nobody else has a part in it. While no worker has
-it, the loop alone goes on with the queue; whoever cancels from another thread has taken a turn
-from a worker, or leaves it to the loop. A worker needs the lock neither to take its request nor,
-as a rule, to end it. The request that it was sent for stands in a list of one, and is popped from
-there, which is atomic: either the worker has it then, or whoever closes the queue. And where
-nothing follows a request, its end decides nothing: the worker takes it off the queue and then
-gives the turn back. Whatever the loop adds meanwhile, by the lock, it finds when it looks again
-after the worker's report, which always follows.
+The turn is an object in a list of one, and whoever pops it from there, which is atomic, has it:
+``None`` while it is nobody's; the request, from when the loop has taken the turn and sent a worker
+until that has come, or somebody who closes the queue in its place; and nothing while it is served.
+So neither the loop, to take the turn, nor a worker, to come for its request, needs the lock. Nor
+does a worker, as a rule, to end it: where nothing follows, it takes the request off the queue, and
+then gives the turn back, as the last thing that it does to the queue. What the loop adds meanwhile,
+or could not take the turn for, it finds when it looks again after the worker's report, which always
+follows.
 
 Row 0: imports nothing of the package.
 """
@@ -45,16 +46,16 @@ class QueueEndedError(Exception):
 class RequestQueue:
     """Complete requests, the one in service first.
 
-    Threads: any, as the module's docstring tells; what several may decide, while a worker has the
-    turn, is decided under ``lock``, but for looks that need not be up to date.
+    Threads: any, as the module's docstring tells. While a worker has the turn everything is decided
+    under ``lock``, but for what is told of there, and looks that need not be up to date.
     """
 
     # Slots, because there is one for each connection; a dict only where somebody replaces a
     # method.
     __slots__ = (
         "__dict__",
-        "_sent_for",
         "_served",
+        "_turn",
         "in_service",
         "is_ended",
         "lock",
@@ -67,10 +68,10 @@ class RequestQueue:
         self.requests: list[Any] = []
         #: Whether a worker was sent for the first one and is not done with it.
         self.in_service = False
-        #: The first one, from when a worker was sent for it until that is done with it; and
-        #: the same in a list, until the worker has come: it is the worker's to release then.
+        #: The first one, from when a worker was sent for it until that is done with it.
         self._served: Any | None = None
-        self._sent_for: list[Any] = []
+        #: See the module.
+        self._turn: list[Any | None] = [None]
         #: Whether nothing of the connection may run any more.
         self.is_ended = False
 
@@ -79,7 +80,7 @@ class RequestQueue:
 
     def awaits_worker(self) -> bool:
         """Tell whether a worker was sent for the first one and has not come for it yet."""
-        return bool(self._sent_for)
+        return any(request is not None for request in self._turn[:1])
 
     def is_idle(self) -> bool:
         """Tell whether nothing is queued or served, and something still may be."""
@@ -94,7 +95,7 @@ class RequestQueue:
             self.requests.append(request)
             return True
 
-    def claim(self, may_serve: bool = True, arrived: list[Any] | None = None) -> Any | None:
+    def claim(self, may_serve: bool = True, arrived: Sequence[Any] = ()) -> Any | None:
         """Return the first request, if it is time to do something about it.
 
         A refused one is for the loop to answer. For any other the turn is taken, so that
@@ -102,7 +103,7 @@ class RequestQueue:
 
         Args:
             may_serve: whether its response may be begun now.
-            arrived: complete requests, to be added before; the list is the queue's from then on.
+            arrived: complete requests, to be added before.
 
         Raises:
             QueueEndedError: the queue has ended, and none of ``arrived`` was added.
@@ -113,35 +114,41 @@ class RequestQueue:
                     if arrived:
                         self.requests.extend(arrived)
                     return None
-        # No worker has the turn, and so nobody but the loop, which is here, goes on with the
-        # queue. Whether it has ended is asked now: a worker says so, and then gives the turn back.
+        # No worker has the turn. Whether the queue has ended is asked now: a worker says so, and
+        # then gives the turn back.
         if self.is_ended:
             if arrived:
                 raise QueueEndedError
             return None
         requests = self.requests
-        if not requests:
-            if not arrived:
-                return None
-            self.requests = requests = arrived
-        elif arrived:
+        if arrived:
             requests.extend(arrived)
+        if not requests:
+            return None
         first = requests[0]
         if first.error:
             return first
         if not may_serve:
             return None
-        self._served = first
-        self._sent_for.append(first)
+        try:
+            self._turn.pop()
+        except IndexError:  # It is about to be given back, or somebody has come unsent.
+            return None
         self.in_service = True
+        self._served = first
+        self._turn.append(first)
         return first
 
     def release(self) -> None:
         """Give the turn back without having served: the loop is to decide when."""
         with self.lock:
-            self.in_service = False
-            self._sent_for.clear()
-            self._served = None
+            self._turn.clear()
+            self._give_back()
+
+    def _give_back(self) -> None:
+        self._served = None
+        self.in_service = False
+        self._turn.append(None)  # Last: from here on it is another's.
 
     def head(self) -> Any | None:
         """Return the first request, to serve; ``None`` when the connection ended meanwhile.
@@ -149,28 +156,20 @@ class RequestQueue:
         To be called once for each turn.
         """
         try:
-            request = self._sent_for.pop()
+            request = self._turn.pop()
         except IndexError:
-            return self._head_unsent()
+            return None
         requests = self.requests
-        if requests and requests[0] is request:
+        if request is not None and requests and requests[0] is request:
             return request
         with self.lock:
-            if self.is_ended:
+            if request is not None and self.is_ended:
                 return request  # Whoever closed the queue has left it to the worker.
-            # Outsiders have put another list in its place.
-            self._served = self.requests[0] if self.requests else None
-            self.in_service = self._served is not None
-            return self._served
-
-    def _head_unsent(self) -> Any | None:
-        """Return the first request though nobody was sent for it; ``None`` if it is another's.
-
-        For those who drive channels by hand.
-        """
-        with self.lock:
-            if self.is_ended or self.in_service or not self.requests:
+            if self.is_ended or not self.requests:
+                self._give_back()
                 return None
+            # Outsiders have put another list in place of the queue; or nobody has sent for it, as
+            # where channels are driven by hand.
             self.in_service = True
             self._served = self.requests[0]
             return self._served
@@ -186,28 +185,33 @@ class RequestQueue:
             serve at once; and the requests that will never run.
         """
         requests = self.requests
-        if keep_alive and len(requests) == 1 and requests[0] is self._served and not self._sent_for:
+        if keep_alive and len(requests) == 1 and requests[0] is self._served and not self._turn:
             # Alone, as most are. Were the queue closed just now, it would come to the same.
             del requests[0]
             self._served = None
             self.in_service = False
+            self._turn.append(None)
             return False, ()
         with self.lock:
-            served, self._served = self._served, None
-            self._sent_for.clear()
+            served = self._served
+            self._turn.clear()
             if self.is_ended:
+                self._served = None
                 return False, ()
             requests = self.requests
             # Outsiders may have put another list in its place.
             if requests and (served is None or requests[0] is served):
                 del requests[0]
             if not keep_alive:
+                self._served = None
                 return False, self._end_locked()
-            self.in_service = has_turn = bool(requests) and not requests[0].error
-            if has_turn:
-                self._served = requests[0]
-                self._sent_for.append(requests[0])
-            return has_turn, ()
+            if not requests or requests[0].error:
+                self._give_back()
+                return False, ()
+            self.in_service = True
+            self._served = requests[0]
+            self._turn.append(requests[0])
+            return True, ()
 
     def cancel(self) -> list[Any] | None:
         """End the queue in place of the worker that was sent, if it has not come yet.
@@ -216,12 +220,16 @@ class RequestQueue:
             The requests that will never run; ``None``, and nothing is done, where no worker is
             to come: then the queue is the loop's to close, or that worker's who is there.
         """
-        try:
-            self._sent_for.pop()
-        except IndexError:
-            return None
-        self._served = None
-        return self.close()
+        with self.lock:
+            try:
+                request = self._turn.pop()
+            except IndexError:
+                return None
+            if request is None:
+                self._turn.append(None)
+                return None
+            self._served = None
+            return self._end_locked()
 
     def close(self) -> list[Any]:
         """End the queue; return the requests that will never run.
@@ -233,7 +241,7 @@ class RequestQueue:
         with self.lock:
             served = self._served  # Before the copy: a worker takes it off first.
             try:
-                self._sent_for.pop()
+                self._turn.pop()
                 served = self._served = None  # No worker has it, and none will.
             except IndexError:
                 pass

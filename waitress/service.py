@@ -71,7 +71,7 @@ def serve_next(channel: ServedChannel) -> None:
         keep_alive = _answer(channel, request)
     finally:
         try:
-            if is_watched:
+            if is_watched and channel.observer.listening:
                 _mark_end(channel, request)
         finally:
             # Whatever an observer does: a request that stays in service is never answered,
@@ -146,6 +146,9 @@ def _answer_with_500(channel: ServedChannel, request: Any) -> None:
     replacement.error = InternalServerError(text)
     replacement.version = request.version
     replacement.command = getattr(request, "command", "")
+    for name in ("path", "query", "request_uri", "url_scheme"):
+        if hasattr(request, name) and not hasattr(replacement, name):
+            setattr(replacement, name, getattr(request, name))
     # For those who watch, it is the answer to the same request.
     replacement.request_id = getattr(request, "request_id", 0)
     replacement.timeline = getattr(request, "timeline", None)

@@ -69,13 +69,13 @@ class BodyFile:
             OSError: the file cannot be made.
         """
         self.directory = directory
+        self._forks = forks.count  # Before: another thread may fork as soon as there is a file.
         # Its life is longer than any block: it ends when nobody needs a spare one.
         self._file: IO[bytes] = tempfile.TemporaryFile(  # noqa: SIM115
             buffering=0, dir=directory
         )
         self._descriptor = self._file.fileno()
         self._spares = spares
-        self._forks = forks.count
         #: How much was written this time, and what of the time before lies in the file.
         self._end = self._old_end = 0
         #: Whether the disk had no room for it, and needs what it has taken.
