@@ -384,8 +384,8 @@ def test_loop_that_waited_for_a_worker_to_end_the_queue_is_told():
     assert queue.requests == []
 
 
-class ComeUnsent(list):
-    """The turn; somebody takes it whom nobody has sent, as the loop is about to."""
+class TakenMeanwhile(list):
+    """The turn; a worker takes it, sent or unsent, as somebody else is about to."""
 
     def pop(self):
         self.queue._turn = [super().pop()]
@@ -396,7 +396,7 @@ class ComeUnsent(list):
 
 def test_loop_sends_nobody_where_somebody_has_come_unsent():
     queue = queue_of()
-    turn = queue._turn = ComeUnsent([None])
+    turn = queue._turn = TakenMeanwhile([None])
     turn.queue = queue
     assert queue.claim(arrived=[A, B]) is None
     assert turn.head is A
@@ -487,23 +487,13 @@ def test_worker_takes_no_lock_for_a_request_that_is_alone():
     assert queue.requests == []
 
 
-class ComeForMeanwhile(list):
-    """What a worker was sent for; it comes as somebody else takes it."""
-
-    def pop(self):
-        self.queue._turn = [super().pop()]
-        self.head = self.queue.head()
-        self.queue._turn = self
-        return super().pop()
-
-
 def test_a_worker_that_comes_as_the_queue_is_closed_has_its_request():
     queue = queue_of(A, B)
     queue.claim()
-    sent_for = queue._turn = ComeForMeanwhile([A])
-    sent_for.queue = queue
+    turn = queue._turn = TakenMeanwhile([A])
+    turn.queue = queue
     assert queue.close() == [B]
-    assert sent_for.head is A
+    assert turn.head is A
     assert queue.finish(True) == (False, ())
 
 

@@ -416,8 +416,8 @@ class HTTPRequestParser:
             known = _origin_forms[first_line]
             try:
                 is_short = len(plain) <= self.adj.max_request_header_fields  # type: ignore[attr-defined]
-            except AttributeError:  # Settings of somebody's own.
-                is_short = len(plain) <= self._most_fields()
+            except AttributeError:  # Settings of somebody's own: line by line.
+                is_short = False
             if known is not None and known[2] == "1.1" and is_short:
                 # As programs ask that ask again and again.
                 self.first_line = first_line
