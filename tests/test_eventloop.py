@@ -21,6 +21,7 @@ import pytest
 from tests.fakes import FakeClock
 from tests.looping import PATIENCE, InThread, Raises, Stranger, await_event, tcp_pair
 from waitress import eventloop
+from waitress.backoff import Backoff
 from waitress.eventloop import (
     AUDIT_SOCKETS,
     LONGEST_WAIT,
@@ -1705,12 +1706,15 @@ class Pool:
     def __init__(self, said=None):
         self._said = [] if said is None else said
         self.on_wake_first = lambda: None
+        #: Whether the interpreter was left each time to whom it woke.
+        self.left = []
 
     def hold_wakeups(self):
         self._said.append("held")
 
-    def wake_first(self):
+    def wake_first(self, leaves):
         self._said.append("first")
+        self.left.append(leaves)
         self.on_wake_first()
 
     def wake_rest(self):
@@ -1909,12 +1913,59 @@ class TestAHandOver:
         world.turn((3, READ))
         assert world.native.events == ["events 1", "started", "ready"]
 
+    def test_leaves_the_processor_to_nobody_when_the_first_worker_has_reported(self):
+        world = self.world()
+        pool = Pool()
+        pool.on_wake_first = lambda: world.loop.touch_threadsafe(world.native)
+        world.loop.join_pool("server", pool)
+        world.turn((3, READ))
+        assert pool.left == [True]
+        assert world.native.events == ["events 1", "started", "ready"]
+
     def test_wakes_workers_when_all_tasks_are_there_and_more_of_them_when_one_has_run(self):
         world = self.world()
         said = world.native.events
         world.loop.join_pool("server", Pool(said))
         world.turn((3, READ))
         assert said == ["rest", "events 1", "held", "started", "first", "yielded", "rest"]
+
+    def test_leaves_the_interpreter_where_it_leaves_the_processor(self):
+        world = self.world()
+        pool = Pool()
+        world.loop.join_pool("server", pool)
+        world.turn((3, READ))
+        assert world.native.events.pop() == "yielded"
+        world.loop._yields.note(False)
+        world.turn((3, READ))
+        world.loop._yields = Backoff(64, 1024)
+        world.native.actions["started"] = lambda: world.loop.touch_threadsafe(world.native)
+        world.turn((3, READ))
+        world.loop._yield_processor = None
+        del world.native.actions["started"]
+        world.turn((3, READ))
+        assert "yielded" not in world.native.events
+        assert pool.left == [True, False, False, False]
+
+    @pytest.mark.parametrize(
+        ("seconds", "reports", "is_quick"),
+        [(0.0001, 0, True), (0.0003, 0, False), (0.0003, 1, False), (0.0018, 10, True)],
+    )
+    def test_leaves_the_interpreter_each_time_while_tasks_are_quick(
+        self, seconds, reports, is_quick
+    ):
+        world = self.world()
+
+        def work():
+            world.clock.now += seconds
+            for _ in range(reports):
+                world.loop.ready.append(SimpleNamespace(handle_ready=lambda: None))
+
+        pool = Pool()
+        pool.on_wake_first = work
+        world.loop.join_pool("server", pool)
+        world.turn((3, READ))
+        world.turn((3, READ))
+        assert pool.left == [True, is_quick]
 
     def test_wakes_workers_whatever_happens(self):
         world = self.world()

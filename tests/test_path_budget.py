@@ -22,6 +22,7 @@ from tests.fakes import Simulation, chunks, get, request
 from tests.looping import InThread
 from waitress import outbound, request_queue, workers
 from waitress.buffers import OverflowableBuffer
+from waitress.parking import Parker
 from waitress.workers import ThreadedTaskDispatcher
 
 Simulate = Callable[..., Simulation]
@@ -164,13 +165,11 @@ def test_hand_over_to_the_pool(spent: Counter[str]) -> None:
         def cancel(self) -> None:
             """Never called here."""
 
-    token = threading.Lock()
-    token.acquire()
     pool.active_count = 1
     pool.threads.add(0)
     pool.add_task(Task())
     assert spent["lock"] == 1
-    task = pool._next_task(0, token)
+    task = pool._next_task(0, Parker())
     assert task is not None
     task.service()
     assert served.is_set()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import builtins
 import gc
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -15,8 +17,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.looping import PATIENCE, InThread, await_event
+from tests.looping import PATIENCE, InThread, Raises, await_event
+from waitress import parking, workers
 from waitress import task as task_module
+from waitress.parking import Parker, has_semaphores
 from waitress.utilities import logger, queue_logger
 from waitress.workers import ThreadedTaskDispatcher
 
@@ -118,6 +122,23 @@ def all_idle(dispatcher):
                 return True
         os.sched_yield()
     return False
+
+
+def watch_sleeps(parker):
+    """Return a semaphore that is released each time before somebody sleeps there."""
+    sleeps, park = threading.Semaphore(0), parker.park
+
+    def watched():
+        sleeps.release()
+        park()
+
+    parker.park = watched
+    return sleeps
+
+
+needs_pthread_kill = pytest.mark.skipif(
+    not hasattr(signal, "pthread_kill"), reason="signals cannot be sent to threads"
+)
 
 
 def messages(caplog, name):
@@ -289,64 +310,67 @@ class TestServing:
 class TestSleepers:
     """Workers that wait for something to do."""
 
-    class Token:
+    class Parker:
         def __init__(self):
-            self.releases = 0
+            self.wakeups = 0
+            #: How many of them left the interpreter.
+            self.left = 0
 
-        def locked(self):
-            return not self.releases
+        def unpark(self):
+            self.wakeups += 1
 
-        def release(self):
-            self.releases += 1
+        def unpark_and_leave(self):
+            self.wakeups += 1
+            self.left += 1
 
     def asleep(self, unstarted, count):
-        tokens = [self.Token() for _ in range(count)]
-        unstarted._idle.extend(tokens)
-        return tokens
+        parkers = [self.Parker() for _ in range(count)]
+        unstarted._idle.extend(parkers)
+        return parkers
 
     def test_are_woken_one_for_each_task_the_last_to_fall_asleep_first(self, unstarted):
-        tokens = self.asleep(unstarted, 3)
+        parkers = self.asleep(unstarted, 3)
         unstarted.add_task(Job())
-        assert [token.releases for token in tokens] == [0, 0, 1]
+        assert [parker.wakeups for parker in parkers] == [0, 0, 1]
         unstarted.add_task(Job())
-        assert [token.releases for token in tokens] == [0, 1, 1]
+        assert [parker.wakeups for parker in parkers] == [0, 1, 1]
 
     def test_sleep_on_while_wakeups_are_held(self, unstarted):
-        tokens = self.asleep(unstarted, 3)
+        parkers = self.asleep(unstarted, 3)
         unstarted.hold_wakeups()
         unstarted.add_task(Job())
         unstarted.add_task(Job())
-        assert [token.releases for token in tokens] == [0, 0, 0]
+        assert [parker.wakeups for parker in parkers] == [0, 0, 0]
         unstarted.wake_first()
-        assert [token.releases for token in tokens] == [0, 0, 1]
+        assert [parker.wakeups for parker in parkers] == [0, 0, 1]
         unstarted.add_task(Job())  # Held no more.
-        assert [token.releases for token in tokens] == [0, 1, 1]
+        assert [parker.wakeups for parker in parkers] == [0, 1, 1]
 
     def test_are_woken_for_what_the_first_one_has_left(self, unstarted):
-        tokens = self.asleep(unstarted, 4)
+        parkers = self.asleep(unstarted, 4)
         unstarted.hold_wakeups()
         for _ in range(3):
             unstarted.add_task(Job())
         unstarted.wake_first()
         unstarted.queue.popleft()
         unstarted.wake_rest()
-        assert [token.releases for token in tokens] == [0, 1, 1, 1]
+        assert [parker.wakeups for parker in parkers] == [0, 1, 1, 1]
 
     def test_are_all_woken_for_more_tasks_than_they_are(self, unstarted):
-        tokens = self.asleep(unstarted, 2)
+        parkers = self.asleep(unstarted, 2)
         unstarted.hold_wakeups()
         for _ in range(3):
             unstarted.add_task(Job())
         unstarted.wake_first()
         unstarted.wake_rest()
-        assert [token.releases for token in tokens] == [1, 1]
+        assert [parker.wakeups for parker in parkers] == [1, 1]
 
     def test_sleep_on_where_there_is_nothing_to_do(self, unstarted):
-        tokens = self.asleep(unstarted, 2)
+        parkers = self.asleep(unstarted, 2)
         unstarted.hold_wakeups()
         unstarted.wake_first()
         unstarted.wake_rest()
-        assert [token.releases for token in tokens] == [0, 0]
+        assert [parker.wakeups for parker in parkers] == [0, 0]
 
     def test_that_are_none_need_not_be_woken(self, unstarted):
         unstarted.hold_wakeups()
@@ -356,36 +380,36 @@ class TestSleepers:
         assert len(unstarted.queue) == 1
 
     def test_are_woken_by_the_next_where_an_interruption_prevented_it(self, unstarted):
-        tokens = self.asleep(unstarted, 2)
+        parkers = self.asleep(unstarted, 2)
         unstarted.hold_wakeups()
         unstarted.add_task(Job())
         unstarted.wake_rest()  # Without the first: the loop was interrupted, and runs again.
         unstarted.add_task(Job())
-        assert [token.releases for token in tokens] == [1, 1]
+        assert [parker.wakeups for parker in parkers] == [1, 1]
 
     @pytest.mark.parametrize("notifies", [False, True])
     def test_are_woken_again_where_nothing_was_added_before_an_interruption(
         self, unstarted, notifies
     ):
-        (token,) = self.asleep(unstarted, 1)
+        (parker,) = self.asleep(unstarted, 1)
         unstarted._notifies = notifies
         unstarted.hold_wakeups()
         unstarted.wake_rest()
         InThread(unstarted.add_task, Job()).result()
-        assert token.releases == 1
+        assert parker.wakeups == 1
 
     def test_are_woken_again_by_who_was_interrupted_between_the_steps_of_another(self, unstarted):
         """Two loops share the workers."""
-        (token,) = self.asleep(unstarted, 1)
+        (parker,) = self.asleep(unstarted, 1)
         unstarted.hold_wakeups()
         InThread(unstarted.wake_first).result()
         unstarted._gatherer = threading.get_ident()  # As hold_wakeups() sets it last.
         unstarted.wake_rest()
         unstarted.add_task(Job())
-        assert token.releases == 1
+        assert parker.wakeups == 1
 
     def test_are_woken_for_those_that_gave_way(self, unstarted, caplog):
-        tokens = self.asleep(unstarted, 2)
+        parkers = self.asleep(unstarted, 2)
         unstarted.threads.update(range(2))
         unstarted.given_way.extend(Job() for _ in range(4))
         unstarted.hold_wakeups()
@@ -393,23 +417,56 @@ class TestSleepers:
         unstarted.wake_first()
         unstarted.queue.popleft()
         assert messages(caplog, "waitress.queue") == ["Task queue depth is 3"]
-        assert [token.releases for token in tokens] == [0, 1]
+        assert [parker.wakeups for parker in parkers] == [0, 1]
         unstarted.wake_rest()
-        assert [token.releases for token in tokens] == [1, 1]
+        assert [parker.wakeups for parker in parkers] == [1, 1]
 
     def test_are_woken_for_the_first_where_all_gave_way(self, unstarted):
-        (token,) = self.asleep(unstarted, 1)
+        (parker,) = self.asleep(unstarted, 1)
         unstarted.given_way.append(Job())
         unstarted.hold_wakeups()
         unstarted.wake_first()
-        assert token.releases == 1
+        assert parker.wakeups == 1
 
-    def test_that_were_released_by_who_was_interrupted_are_not_released_again(self, unstarted):
-        tokens = self.asleep(unstarted, 2)
-        tokens[1].release()
+    def test_are_left_the_interpreter_where_the_loop_says_so(self, unstarted):
+        parkers = self.asleep(unstarted, 3)
+        unstarted.hold_wakeups()
         for _ in range(2):
             unstarted.add_task(Job())
-        assert [token.releases for token in tokens] == [1, 1]
+        unstarted.wake_first(True)
+        assert [(parker.wakeups, parker.left) for parker in parkers] == [(0, 0), (0, 0), (1, 1)]
+        unstarted.wake_rest()
+        assert [(parker.wakeups, parker.left) for parker in parkers] == [(1, 0), (1, 0), (1, 1)]
+
+    def test_are_left_the_interpreter_when_the_lock_is_free(self, unstarted):
+        (parker,) = self.asleep(unstarted, 1)
+        parker.unpark_and_leave = lambda: locked.append(unstarted.lock.locked())
+        locked = []
+        unstarted.hold_wakeups()
+        unstarted.add_task(Job())
+        unstarted.wake_first(True)
+        assert locked == [False]
+
+    def test_are_woken_again_where_one_was_called_and_its_caller_interrupted(self, unstarted):
+        (parker,) = self.asleep(unstarted, 1)
+        parker.unpark_and_leave = Raises(KeyboardInterrupt())
+        unstarted.hold_wakeups()
+        unstarted.add_task(Job())
+        with pytest.raises(KeyboardInterrupt):
+            unstarted.wake_first(True)
+        unstarted.wake_rest()  # As the loop does that runs again.
+        assert parker.wakeups == 1
+
+    def test_are_woken_again_to_stop_where_who_told_them_was_interrupted(self, unstarted):
+        parkers = self.asleep(unstarted, 2)
+        unstarted.threads.update(range(2))
+        parkers[1].unpark = Raises(KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            unstarted.set_thread_count(0)
+        del parkers[1].unpark
+        unstarted.set_thread_count(0)
+        assert [parker.wakeups for parker in parkers] == [1, 1]
+        assert unstarted.stop_count == 2
 
     def test_are_told_of_once_where_many_tasks_are_added_together(self, unstarted, caplog):
         self.asleep(unstarted, 1)
@@ -423,12 +480,12 @@ class TestSleepers:
         assert messages(caplog, "waitress.queue") == ["Task queue depth is 3"]
 
     def test_are_woken_for_what_another_thread_adds_while_wakeups_are_held(self, unstarted):
-        (token,) = self.asleep(unstarted, 1)
+        (parker,) = self.asleep(unstarted, 1)
         unstarted.hold_wakeups()
         InThread(unstarted.add_task, Job()).result()
-        assert token.releases == 0
+        assert parker.wakeups == 0
         unstarted.wake_first()
-        assert token.releases == 1
+        assert parker.wakeups == 1
         assert len(unstarted.queue) == 1
 
     @pytest.mark.parametrize("asks", [False, True], ids=["in order", "asked"])
@@ -479,14 +536,14 @@ class TestSleepers:
         assert messages(caplog, "waitress.queue") == []
 
     def test_are_given_tasks_though_telling_of_them_fails(self, unstarted, caplog):
-        (token,) = self.asleep(unstarted, 1)
+        (parker,) = self.asleep(unstarted, 1)
         unstarted.threads.add(0)
         unstarted.depth_alert = SimpleNamespace(note_threadsafe=lambda depth: 1 // 0)
         unstarted.hold_wakeups()
         for _ in range(2):
             unstarted.add_task(Job())
         unstarted.wake_first()
-        assert token.releases == 1
+        assert parker.wakeups == 1
         assert "ZeroDivisionError" in caplog.text
 
     def test_pass_over_a_task_whose_comparison_lets_others_work(self, unstarted):
@@ -544,18 +601,93 @@ class TestSleepers:
         dispatcher.add_task(job)
         assert worker.result() is job
 
-    def test_find_their_token_where_who_woke_them_was_interrupted(self, pool):
+    def test_find_their_parker_where_who_woke_them_was_interrupted(self, pool):
         pool.set_thread_count(1)
         assert all_idle(pool)
-        (token,) = pool._idle
+        (parker,) = pool._idle
         job = Job()
         with pool.lock:
             pool.queue.append(job)
-            token.release()
+            parker.unpark()
         await_event(job.ended)
         assert all_idle(pool)
-        assert pool._idle == [token]
+        assert list(pool._idle) == [parker]
         assert pool.active_count == 0
+
+    def test_that_wake_for_nothing_sleep_on(self, pool):
+        pool.set_thread_count(1)
+        assert all_idle(pool)
+        (parker,) = pool._idle
+        sleeps = watch_sleeps(parker)
+        for _ in range(3):
+            parker.unpark()
+            assert sleeps.acquire(timeout=PATIENCE)
+        assert all_idle(pool)
+        assert list(pool._idle) == [parker]
+
+    @needs_pthread_kill
+    def test_that_a_signal_wakes_sleep_on(self, pool):
+        """The system may deliver it to any thread."""
+        pool.set_thread_count(1)
+        assert all_idle(pool)
+        previous = signal.signal(signal.SIGUSR1, lambda *_: None)
+        try:
+            for _ in range(3):
+                signal.pthread_kill(pool.thread_idents[0], signal.SIGUSR1)
+                job = Job()
+                pool.add_task(job)
+                await_event(job.ended)
+                assert all_idle(pool)
+        finally:
+            signal.signal(signal.SIGUSR1, previous)
+        assert len(pool._idle) == 1
+
+    @pytest.mark.parametrize("has_them", [False, True])
+    def test_sleep_on_semaphores_where_threads_are_plain_ones(self, monkeypatch, has_them):
+        class Kind(Parker):
+            """Tells what it was asked to be; it sleeps on a lock."""
+
+            def __init__(self, uses_semaphore):
+                super().__init__()
+                self.kind = "semaphore" if uses_semaphore else "lock"
+
+        monkeypatch.setattr(workers, "Parker", Kind)
+        monkeypatch.setattr(workers, "has_semaphores", lambda: has_them)
+
+        class GreenThreads(ThreadedTaskDispatcher):
+            def start_new_thread(self, target, thread_no):
+                super().start_new_thread(target, thread_no)
+
+        def use_them(dispatcher):
+            dispatcher.set_thread_count(1)
+            assert all_idle(dispatcher)
+            (parker,) = dispatcher._idle
+            return parker.kind == "semaphore"
+
+        pool, green, patched = ThreadedTaskDispatcher(), GreenThreads(), ThreadedTaskDispatcher()
+        patched.start_new_thread = lambda *args: pool.start_new_thread(*args)
+        assert use_them(pool) is has_them
+        assert not use_them(green)
+        assert not use_them(patched)
+        for dispatcher in (pool, green, patched):
+            dispatcher.shutdown(timeout=PATIENCE)
+
+    @pytest.mark.skipif(not has_semaphores(), reason="threads do not sleep on semaphores here")
+    def test_import_nothing(self, monkeypatch):
+        """A child that is forked meanwhile could never import it."""
+        asked, importing = [], __import__
+
+        def watched(*args):
+            asked.append(threading.current_thread().name)
+            return importing(*args)
+
+        parking._c_library.cache_clear()
+        pool = ThreadedTaskDispatcher()
+        monkeypatch.setattr(builtins, "__import__", watched)
+        pool.set_thread_count(2)
+        assert all_idle(pool)
+        pool.shutdown(timeout=PATIENCE)
+        assert set(asked) == {threading.current_thread().name}
 
     def test_are_all_woken_where_each_task_waits_for_the_others(self, pool):
         pool.set_thread_count(8)
@@ -881,6 +1013,6 @@ class Beaten(ThreadedTaskDispatcher):
 def test_worker_that_comes_too_late_for_a_task_waits_for_the_next():
     pool, first, second = Beaten(), Job(), Job()
     pool.queue.append(first)
-    token = SimpleNamespace(acquire=lambda: pool.queue.append(second))
-    assert pool._next_task(0, token) is second
+    parker = SimpleNamespace(park=lambda: pool.queue.append(second))
+    assert pool._next_task(0, parker) is second
     assert pool.taken_by_another == [first]

@@ -1,7 +1,7 @@
-"""Facts about the platform, asked once at import.
+"""Facts about the platform, most of them asked once at import.
 
-Owns the answer to "which system is this, and does it speak IPv6?". Knows nothing of
-settings or sockets in use.
+Owns the answer to "which system is this, and does it speak IPv6?", and to "does one thread
+run at a time?", which may change. Knows nothing of settings or sockets in use.
 
 Row 0: imports nothing of the package.
 """
@@ -13,7 +13,7 @@ import socket
 import sys
 import warnings
 
-__all__ = ["HAS_IPV6", "IPPROTO_IPV6", "IPV6_V6ONLY", "MAXINT", "WIN"]
+__all__ = ["HAS_IPV6", "IPPROTO_IPV6", "IPV6_V6ONLY", "MAXINT", "WIN", "has_gil"]
 
 #: Whether this is Windows.
 WIN: bool = platform.system() == "Windows"
@@ -48,3 +48,12 @@ else:
         RuntimeWarning,
         stacklevel=2,
     )
+
+
+def has_gil() -> bool:
+    """Say whether the interpreter runs one thread at a time.
+
+    That may be switched on later, by an extension module, but never off.
+    """
+    is_enabled = getattr(sys, "_is_gil_enabled", None)
+    return is_enabled is None or bool(is_enabled())

@@ -32,7 +32,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select as default_select
-import sys
 import threading
 import time
 import weakref
@@ -44,6 +43,7 @@ from types import BuiltinFunctionType
 from typing import Any, ClassVar, Protocol
 
 from waitress.backoff import Backoff
+from waitress.compat import has_gil
 from waitress.deadlines import Deadlines
 from waitress.pollers import PRIORITY, READ, WRITE, Poller, best_poller
 
@@ -107,8 +107,8 @@ class WorkerPool(Protocol):
     def hold_wakeups(self) -> None:
         """Wake nobody for the tasks that are added from now on."""
 
-    def wake_first(self) -> None:
-        """Wake one worker, if there is a task."""
+    def wake_first(self, leaves: bool) -> None:
+        """Wake one worker, if there is a task; leave the interpreter to it, or keep it."""
 
     def wake_rest(self) -> None:
         """Wake a worker for each task that is still there."""
@@ -821,8 +821,6 @@ class EventLoop:
                     raise
                 except BaseException:  # noqa: BLE001 - as in _guard, without its call
                     obj.handle_error()
-            for pool in pools:
-                pool.wake_first()
             self._hand_over(count)
         finally:
             for pool in pools:
@@ -831,30 +829,34 @@ class EventLoop:
     def _hand_over(self, count: int) -> None:
         """Let the workers run, to whom so many tasks were given; go on with what they do.
 
+        The loop is awake meanwhile, so that nobody has to wake it. Interpreter and processor are
+        left to others as long as they soon come back.
+
         Whoever has had the processor and has not reported is not waited for: its task takes
         longer. But of several workers one may just be coming, on another processor.
         """
-        had_processor = not self.ready and self._leave_processor()
+        may_leave = self._yield_processor is not None and not self.ready
+        leaves = may_leave and self._yields.take_occasion()
+        began_at = self.clock()
+        for pool in self._pools:
+            pool.wake_first(leaves)
+        had_processor = leaves and not self.ready and self._leave_processor()
+        if leaves:
+            seconds = self.clock() - began_at
+            self._yields.note(seconds <= QUICK_TASK * (len(self.ready) or 1))
         waits = self._hand_over_wait and (count > 1 or not had_processor) and not self.ready
         if waits and self._waits.take_occasion():
             self._waits.note(self._await_workers())
         self._drain_ready()
 
     def _leave_processor(self) -> bool:
-        """Leave the processor to others, where that is worth while; say whether it was done.
-
-        The loop is awake meanwhile, so that nobody has to wake it.
-        """
-        if self._yield_processor is None or not self._yields.take_occasion():
-            return False
-        began_at = self.clock()
+        """Leave the processor to others; say whether it was done."""
+        assert self._yield_processor is not None
         try:
             self._yield_processor()
         except OSError:  # A sandbox forbids it.
             self._yield_processor = None
             return False
-        seconds = self.clock() - began_at
-        self._yields.note(seconds <= QUICK_TASK * (len(self.ready) or 1))
         return True
 
     def _await_workers(self) -> bool:
@@ -960,9 +962,7 @@ def best_yield() -> Callable[[], object]:
 
 
 def _event_loop_class() -> type[EventLoop]:
-    # It may be switched on later, by an extension module, but never off.
-    has_gil = getattr(sys, "_is_gil_enabled", None)
-    return EventLoop if has_gil is None or has_gil() else FencedEventLoop
+    return EventLoop if has_gil() else FencedEventLoop
 
 
 def event_loop_of(map: MutableMapping[int, Any]) -> EventLoop:

@@ -3,7 +3,7 @@
 Owns how a stack and a request line read there. What a client sent is escaped, and shown
 without its query, which may hold what is secret.
 
-Row 2: imports peers, rejects and targets.
+Row 2: imports compat, peers, rejects and targets.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from types import FrameType
 from typing import Any
 
 from waitress import peers
+from waitress.compat import has_gil
 from waitress.rejects import escaped
 from waitress.targets import shown_target
 
@@ -29,8 +30,7 @@ def stacks_can_be_read() -> bool:
     Without the GIL that thread goes on meanwhile, and its frames may be gone at any moment:
     whoever follows them there ends the process.
     """
-    has_gil = getattr(sys, "_is_gil_enabled", None)
-    return hasattr(sys, "_current_frames") and (has_gil is None or has_gil())
+    return hasattr(sys, "_current_frames") and has_gil()
 
 
 def current_frames() -> dict[int, FrameType]:

@@ -5,9 +5,9 @@ Owns the threads and the task queue. Knows of a task only that it has ``service(
 
 The queue and the counts are plain attributes, because monitoring reads them and
 subclasses write them; they are read anew at every step. What is not visible from outside
-is the wake-up: an idle worker sleeps on a lock of its own, its token, and whoever adds a
-task releases the token of one idle worker. That costs a quarter of what a condition
-variable does, which makes a new lock for every wait.
+is the wake-up: an idle worker sleeps at a place of its own, its *parker*
+(:mod:`waitress.parking`), and whoever adds a task unparks one idle worker. That costs a
+quarter of what a condition variable does, which makes a new lock for every wait.
 
 Whoever adds many tasks at once, as the event loop does, holds the wake-ups until all are
 there, wakes one worker, lets it run for a moment, and then wakes as many as there are tasks
@@ -27,7 +27,7 @@ wait, and whoever is served in the order of arrival then is served when it is ab
 leave. Both are what is usual, not what is sure: one of sixteen tasks is taken from those
 that were passed over.
 
-Row 4: imports utilities.
+Row 4: imports parking, utilities.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, Protocol
 
+from waitress.parking import Parker, has_semaphores
 from waitress.utilities import logger, queue_logger
 
 __all__ = ["Task", "ThreadedTaskDispatcher"]
@@ -73,7 +74,7 @@ class Task(Protocol):
 class ThreadedTaskDispatcher:
     """A fixed pool of threads that serve tasks in the order of their arrival.
 
-    Threads: any. ``threads``, ``stop_count``, ``active_count``, the idle tokens and what is
+    Threads: any. ``threads``, ``stop_count``, ``active_count``, the parkers and what is
     about giving way stand under ``lock``, and ``queue`` does but for two steps (see the
     module); that wake-ups are held is said without it, and taken back under it; tasks run, and
     log records are made, without it.
@@ -95,6 +96,8 @@ class ThreadedTaskDispatcher:
     depth_alert: Any = None
     #: The depth that was noted already.
     _noted_depth: int = 0
+    #: Whether workers sleep on semaphores, as far as is known before they are started.
+    _uses_semaphores: bool = False
 
     def __init_subclass__(cls, **kw: Any) -> None:
         super().__init_subclass__(**kw)
@@ -116,7 +119,8 @@ class ThreadedTaskDispatcher:
         self._chosen = 0
         #: Tasks that have nothing to do any more, and may be in the queue still.
         self._ended: set[Task] = set()
-        self._idle: list[threading.Lock] = []
+        #: Where those sleep that wait for a task; the last one is to be woken first.
+        self._idle: deque[Parker] = deque()
         #: Whether whoever adds tasks wakes nobody, because somebody is about to.
         self._holds_wakeups = False
         #: The thread that does so, where it may add without the lock; and whether it did.
@@ -138,12 +142,11 @@ class ThreadedTaskDispatcher:
         A worker survives whatever a task raises: it is logged, and the next one is
         served.
         """
-        token = threading.Lock()
-        token.acquire()
+        parker = Parker(self._uses_semaphores)
         with self.lock:
             self.thread_idents[thread_no] = threading.get_ident()
         while True:
-            task = self._next_task(thread_no, token)
+            task = self._next_task(thread_no, parker)
             if task is None:
                 return
             try:
@@ -154,6 +157,10 @@ class ThreadedTaskDispatcher:
             # An idle worker keeps nothing of its last request alive.
             del task
 
+    def _starts_plain_threads(self) -> bool:
+        start = getattr(self.start_new_thread, "__func__", None)
+        return start is ThreadedTaskDispatcher.start_new_thread
+
     def _end_surely(self, task: Task) -> None:
         """Tell a task that its ``service()`` failed, if it wants to know."""
         try:
@@ -161,7 +168,7 @@ class ThreadedTaskDispatcher:
         except BaseException:
             self.logger.exception("Exception when ending %r", task)
 
-    def _next_task(self, thread_no: int, token: threading.Lock) -> Task | None:
+    def _next_task(self, thread_no: int, parker: Parker) -> Task | None:
         """Return the next task, waiting for it; ``None`` when the thread is to end."""
         queue = self.queue
         if type(queue) is deque and queue and not (self.stop_count or self._asks):
@@ -178,8 +185,8 @@ class ThreadedTaskDispatcher:
                     # Together with taking the task: whoever counts the idle and the
                     # queued in between would count the task for nobody.
                     self.active_count += 1
-                    if token in self._idle:  # Whoever woke it was interrupted there.
-                        self._idle.remove(token)
+                    if parker in self._idle:  # As wake_first() leaves it, for instance.
+                        self._idle.remove(parker)
                 if self.stop_count > 0:
                     self._leave_locked(thread_no)
                     return None
@@ -188,8 +195,8 @@ class ThreadedTaskDispatcher:
                     if task is not None:
                         return task
                 self.active_count -= 1
-                self._idle.append(token)
-            token.acquire()  # Released by whoever takes it off the list.
+                self._idle.append(parker)
+            parker.park()
             has_waited = True
 
     def _choose_locked(self) -> Task | None:
@@ -229,12 +236,9 @@ class ThreadedTaskDispatcher:
                 self._newest_until = self.clock() + NEWEST_FIRST_SECONDS
 
     def _wake_one_locked(self) -> None:
-        # The last to fall idle is the first to work: its memory is still warm.
-        token = self._idle[-1]
-        # A signal's handler may raise between any two of these: then whoever wakes next
-        # finds a token that was released, or the worker finds its own on the list.
-        if token.locked():
-            token.release()
+        # The last to fall idle is the first to work: its memory is still warm. A signal's
+        # handler may raise in between: then a worker finds its own place among the idle ones.
+        self._idle[-1].unpark()
         self._idle.pop()
 
     def _leave_locked(self, thread_no: int) -> None:
@@ -255,6 +259,8 @@ class ThreadedTaskDispatcher:
         Raises:
             RuntimeError: the system refuses another thread; those started before stay.
         """
+        if count:
+            self._uses_semaphores = self._starts_plain_threads() and has_semaphores()
         with self.lock:
             running = len(self.threads) - self.stop_count
             while running < count:
@@ -262,6 +268,7 @@ class ThreadedTaskDispatcher:
                 running += 1
             if running > count:
                 self.stop_count += running - count
+            if self.stop_count:  # Or an earlier call was interrupted.
                 while self._idle:
                     self._wake_one_locked()
                 self.queue_cv.notify_all()
@@ -331,19 +338,31 @@ class ThreadedTaskDispatcher:
         if type(self.queue) is deque and not self._notifies:
             self._gatherer = threading.get_ident()
 
-    def wake_first(self) -> None:
+    def wake_first(self, leaves: bool = False) -> None:
         """Wake one worker, if there is a task, and hold wake-ups no more.
 
         Warns when there are more tasks than workers are free. To be followed by
         :meth:`wake_rest`.
+
+        Args:
+            leaves: whether to leave the interpreter to the worker, if possible.
         """
+        first = None
         with self.lock:
             has_gathered, self._has_gathered = self._has_gathered, False
             self._release_wakeups_locked()
             depth = len(self.queue) + len(self.given_way)
             if depth and self._idle:
-                self._wake_one_locked()
+                if leaves:
+                    # To be woken when the lock is free, too. Until it comes it is the last one
+                    # that others wake, and the next one if this thread is interrupted.
+                    first = self._idle[-1]
+                    self._idle.rotate(1)
+                else:
+                    self._wake_one_locked()
             depth -= len(self.threads) - self.stop_count - self.active_count  # the idle ones
+        if first is not None:
+            first.unpark_and_leave()
         if has_gathered and depth > self._noted_depth:
             try:
                 self._note_depth(depth)
