@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -24,6 +25,12 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """Take what was imported out of sight of the collector, which runs after each test."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_configure() -> None:
+    """Have SIGINT end the servers that are started, though a shell's ``&`` has it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
