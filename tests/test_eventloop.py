@@ -1803,19 +1803,23 @@ class TestAHandOver:
             (0.0018, 10, True),
         ],
     )
-    def test_leaves_it_each_time_while_tasks_are_quick(self, seconds, reports, is_quick):
-        world = self.world()
+    @pytest.mark.parametrize("what", ["processor", "interpreter"])
+    def test_leaves_it_each_time_while_tasks_are_quick(self, what, seconds, reports, is_quick):
+        world, pool = self.world(), Pool()
 
         def others():
-            world.native.events.append("yielded")
             world.clock.now += seconds
             for _ in range(reports):
                 world.loop.ready.append(SimpleNamespace(handle_ready=lambda: None))
 
-        world.loop._yield_processor = others
+        if what == "processor":
+            world.loop._yield_processor = others
+        else:
+            pool.on_wake_first = others
+        world.loop.join_pool("server", pool)
         world.turn((3, READ))
         world.turn((3, READ))
-        assert world.native.events.count("yielded") == 1 + is_quick
+        assert pool.left == [True, is_quick]
 
     def test_of_several_is_awaited_so_that_what_is_reported_goes_on_in_the_same_pass(self):
         world = self.world(tasks=2, wait=PATIENCE)
@@ -1945,27 +1949,6 @@ class TestAHandOver:
         world.turn((3, READ))
         assert "yielded" not in world.native.events
         assert pool.left == [True, False, False, False]
-
-    @pytest.mark.parametrize(
-        ("seconds", "reports", "is_quick"),
-        [(0.0001, 0, True), (0.0003, 0, False), (0.0003, 1, False), (0.0018, 10, True)],
-    )
-    def test_leaves_the_interpreter_each_time_while_tasks_are_quick(
-        self, seconds, reports, is_quick
-    ):
-        world = self.world()
-
-        def work():
-            world.clock.now += seconds
-            for _ in range(reports):
-                world.loop.ready.append(SimpleNamespace(handle_ready=lambda: None))
-
-        pool = Pool()
-        pool.on_wake_first = work
-        world.loop.join_pool("server", pool)
-        world.turn((3, READ))
-        world.turn((3, READ))
-        assert pool.left == [True, is_quick]
 
     def test_wakes_workers_whatever_happens(self):
         world = self.world()

@@ -158,6 +158,7 @@ class ThreadedTaskDispatcher:
             del task
 
     def _starts_plain_threads(self) -> bool:
+        """Say whether threads are started by our own method, and not by that of a subclass."""
         start = getattr(self.start_new_thread, "__func__", None)
         return start is ThreadedTaskDispatcher.start_new_thread
 
