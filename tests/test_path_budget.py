@@ -8,6 +8,9 @@ has a reason, and writes it beside the number.
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
+import textwrap
 import threading
 import tracemalloc
 from collections import Counter
@@ -200,3 +203,41 @@ def test_hand_over_by_another_thread_than_the_one_that_adds_many(spent: Counter[
     pool.hold_wakeups()
     InThread(pool.add_task, task).result()
     assert spent["lock"] == 1
+
+
+@pytest.mark.skipif(
+    sys.implementation.name != "cpython" or sys.version_info < (3, 11),
+    reason="CPython keeps the names of attributes so since 3.11",
+)
+def test_names_of_attributes_are_shared_by_late_ones() -> None:
+    program = textwrap.dedent(
+        """
+        import socket, sys
+        from waitress import wasyncore
+        from waitress.adjustments import Adjustments
+        from waitress.parser import HTTPRequestParser
+
+        def parsed(*pieces):
+            parser = HTTPRequestParser(settings)
+            for piece in pieces:
+                parser.received(piece)
+            assert parser.completed and not parser.error
+            return parser
+
+        settings = Adjustments()
+        head = b"POST / HTTP/1.1\\r\\nHost: a\\r\\n"
+        requests = [parsed(b"GET / HTTP/1.1\\r\\nHost: a\\r\\n\\r\\n") for _ in range(40)]
+        requests.append(parsed(head + b"Content-Length: 5\\r\\n\\r\\n", b"hello"))
+        requests.append(parsed(head + b"Transfer-Encoding: chunked\\r\\n\\r\\n", b"0\\r\\n\\r\\n"))
+        connections = [wasyncore.dispatcher(socket.socket(), {}) for _ in range(40)]
+        for connection in connections[1:]:
+            connection.close()
+        for instances in (requests, connections):
+            print(len({sys.getsizeof(vars(instance)) for instance in instances}))
+        """
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    )
+    # A dict that shares no names has them in itself, and is larger.
+    assert run.stdout.split() == ["1", "1"]

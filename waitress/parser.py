@@ -591,6 +591,21 @@ class HTTPRequestParser:
             receiver.getbuf().close()
 
 
+def _share_names() -> None:
+    """Have a first request with all attributes there are.
+
+    CPython keeps the names of attributes once for all instances of a class, as far as the first
+    thirty had them. The first request with a body after many without would get a dict for what
+    it has more than they, and so would all like it; and in 3.11 each of them would have the
+    methods of all others looked up anew.
+    """
+    first = HTTPRequestParser.__new__(HTTPRequestParser)
+    for name in ("adj", "headers", *HTTPRequestParser.__annotations__):
+        setattr(first, name, None)
+
+
+_share_names()
+
 # What makes a head malformed wherever it stands, so that the rest need not be awaited.
 _NEVER_IN_A_HEAD_RE = re.compile(
     rb"(?P<control>[\x00-\x08\x0b\x0c\x0e-\x1f\x7f])|(?P<crlf>(?<!\r)\n|\r[^\n])"

@@ -509,8 +509,14 @@ class dispatcher:
     def close(self) -> None:
         """Leave the map and close the socket; repeatable."""
         self.connected = False
-        self.accepting = False
-        self.connecting = False
+        # Not where the class says so already. CPython keeps the names of attributes once for all
+        # instances of a class, as far as the first thirty had them: a connection that has one
+        # more at its end would get a dict for it, and in 3.11 have the methods of all others
+        # looked up anew.
+        if self.accepting:
+            self.accepting = False
+        if self.connecting:
+            self.connecting = False
         self.del_channel()
         sock, self.socket = self.socket, None
         if sock is not None:
