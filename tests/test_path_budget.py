@@ -25,7 +25,6 @@ from tests.fakes import Simulation, chunks, get, request
 from tests.looping import InThread
 from waitress import outbound, request_queue, workers
 from waitress.buffers import OverflowableBuffer
-from waitress.parking import Parker
 from waitress.workers import ThreadedTaskDispatcher
 
 Simulate = Callable[..., Simulation]
@@ -159,11 +158,12 @@ def test_large_response_is_handed_to_the_kernel_as_it_is(simulate: Simulate) -> 
 def test_hand_over_to_the_pool(spent: Counter[str]) -> None:
     """One lock to give a task, and none to take it; one for each worker that falls asleep."""
     pool = ThreadedTaskDispatcher()
-    served = threading.Event()
+    taken_after = []
 
     class Task:
         def service(self) -> None:
-            served.set()
+            taken_after.append(spent["lock"])
+            pool.stop_count = 1
 
         def cancel(self) -> None:
             """Never called here."""
@@ -172,11 +172,8 @@ def test_hand_over_to_the_pool(spent: Counter[str]) -> None:
     pool.threads.add(0)
     pool.add_task(Task())
     assert spent["lock"] == 1
-    task = pool._next_task(0, Parker())
-    assert task is not None
-    task.service()
-    assert served.is_set()
-    assert spent["lock"] == 1
+    pool.handler_thread(0)
+    assert taken_after == [2]  # One when the worker began.
 
 
 def test_hand_over_of_many_tasks_to_the_pool(spent: Counter[str]) -> None:

@@ -1005,14 +1005,23 @@ class Beaten(ThreadedTaskDispatcher):
 
     @property
     def stop_count(self):
-        if not self.taken_by_another:
+        if self.queue and not self.taken_by_another:
             self.taken_by_another.append(self.queue.popleft())
-        return 0
+        return self.asked_to_stop
+
+    @stop_count.setter
+    def stop_count(self, value):
+        self.asked_to_stop = value
 
 
-def test_worker_that_comes_too_late_for_a_task_waits_for_the_next():
+def test_worker_that_comes_too_late_for_a_task_waits_for_the_next(monkeypatch):
     pool, first, second = Beaten(), Job(), Job()
     pool.queue.append(first)
+    pool.threads.add(0)
     parker = SimpleNamespace(park=lambda: pool.queue.append(second))
-    assert pool._next_task(0, parker) is second
+    second.service = lambda: (Job.service(second), setattr(pool, "stop_count", 1))
+    monkeypatch.setattr(workers, "Parker", lambda _: parker)
+    pool.handler_thread(0)
     assert pool.taken_by_another == [first]
+    assert second.ended.is_set()
+    assert not first.begun.is_set()

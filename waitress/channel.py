@@ -28,7 +28,7 @@ from typing import Any
 
 from waitress import forks, tcp, wasyncore
 from waitress.buffers import OverflowableBuffer, ReadOnlyFileBasedBuffer
-from waitress.clients import CROWDED_PART, Clients
+from waitress.clients import Clients
 from waitress.observer import NO_OBSERVER, Observer, Refusal
 from waitress.outbound import ClientDisconnected, FileFailedError, OutboundBuffer
 from waitress.parser import HTTPRequestParser
@@ -305,13 +305,10 @@ class HTTPChannel(PhasedChannel):
     def readable(self) -> bool:
         """Say whether the loop should read from the connection."""
         if self.state is _OPEN:
-            if (  # noqa: SIM103 - CPython compares faster where it jumps
-                self._input_ended
-                or self.outbound.pending
-                or len(self.request_queue.requests) > self.adj.channel_request_lookahead
-            ):
+            if self._input_ended or self.outbound.pending:
                 return False
-            return True
+            requests = self.request_queue.requests
+            return not requests or len(requests) <= self.adj.channel_request_lookahead
         return self.state is _LINGERING
 
     def writable(self) -> bool:
@@ -413,7 +410,8 @@ class HTTPChannel(PhasedChannel):
             else:
                 for start in range(0, len(data), RECEIVE_BYTES):
                     self.received(data[start : start + RECEIVE_BYTES])
-            self._advance()
+            if not (self._in_service and self.request is None and self._phase is _IDLE):
+                self._advance()  # As a rule what came was whole, and is being served.
         elif not self.has_left:
             self.connected = False
 
@@ -475,11 +473,17 @@ class HTTPChannel(PhasedChannel):
             return False
         if self._proxy_header is not None:
             data = self._receive_proxy_header(self._proxy_header, data)
+            if not data or self.state is not _OPEN:
+                return True
         complete: list[Any] = []
-        while data and not self._input_ended and self.state is _OPEN:
+        while not self._input_ended:
             request = self.request
             if request is None:
-                request = self._begin_request()
+                request = self.request = self.parser_class(self.adj)
+                request.request_id = next(_request_ids)
+                request.spooled_bytes = 0
+                if type(request) is not HTTPRequestParser and not hasattr(request, "body_rcv"):
+                    request.body_rcv = None  # A parser of the user's own.
             had_head = request.headers_finished
             consumed = request.received(data)
             if not request.headers_finished:
@@ -508,11 +512,11 @@ class HTTPChannel(PhasedChannel):
                     complete.append(request)
             elif request.expect_continue and not complete and queue.is_idle():
                 self.send_continue()
-            if consumed == len(data):
+            if consumed >= len(data):
                 data = b""
-            elif consumed:
-                data = data[consumed:]
-            else:
+                break
+            data = data[consumed:]
+            if not consumed or self.state is not _OPEN:
                 break  # A parser that takes nothing now never will.
         if data:
             # Closing while the client's bytes lie unread resets the connection.
@@ -554,14 +558,6 @@ class HTTPChannel(PhasedChannel):
         self._refuse_receiving(
             ServiceUnavailable("too many connections from this address"), "connection-limit-per-ip"
         )
-
-    def _begin_request(self) -> Any:
-        request = self.request = self.parser_class(self.adj)
-        request.request_id = next(_request_ids)
-        request.spooled_bytes = 0
-        if type(request) is not HTTPRequestParser and not hasattr(request, "body_rcv"):
-            request.body_rcv = None  # A parser of the user's own.
-        return request
 
     def _head_received(self, request: Any) -> None:
         version = request.version
@@ -739,12 +735,14 @@ class HTTPChannel(PhasedChannel):
         # A reset throws away what the kernel was asked to hold back.
         is_last = queue.is_ended and not self._resets
         while outbound.pending and not self._is_blocked:
-            if outbound.last_part is not None and queue.in_service:
+            data: Any = outbound.last_part
+            if data is not None and queue.in_service:
                 return  # It is the worker's until the service ends.
             try:
                 sent = self._send_file(budget) if outbound.had_files else None
                 if sent is None:
-                    data = outbound.peek(SEND_BYTES)
+                    if data is None or outbound.pending > SEND_BYTES:
+                        data = outbound.peek(SEND_BYTES)
                     if type(data) is bytes and not is_last:
                         sent = self.send(data)
                     elif data:
@@ -760,10 +758,11 @@ class HTTPChannel(PhasedChannel):
                 self._progress_at = self.event_loop.now
                 if done is not None:
                     self._settle(*done)
+                if not outbound.pending:
+                    return
                 budget -= sent
                 if budget <= 0:
-                    # Not the kernel: the others have their turn.
-                    self._is_blocked = outbound.pending > 0
+                    self._is_blocked = True  # Not by the kernel: the others have their turn.
             elif self.state is _CLOSED:
                 return
             else:
@@ -1254,7 +1253,7 @@ class HTTPChannel(PhasedChannel):
         if clients.watcher is not None:
             # Not before what the client has sent ahead is answered too.
             return self.request is None and len(self.request_queue.requests) < 2
-        return len(clients.channels) > clients.limit * CROWDED_PART
+        return len(clients.channels) > clients.crowded_from
 
     def reset_when_closed(self) -> None:
         """Make the end of the connection a reset: the response is not whole."""

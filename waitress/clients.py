@@ -89,8 +89,8 @@ class Clients:
         self.perhaps_left: dict[Any, None] = {}
         #: When nobody else could make room, the last time.
         self._searched_at = -inf
-        #: Connections allowed at once; set by the server when it begins to listen.
-        self.limit: float = inf
+        #: See :attr:`limit`, and :attr:`is_crowded`; most requests ask for the latter.
+        self._limit = self.crowded_from = inf
         #: The limit that follows from what the system allows, once it was asked for.
         self.derived_limit: int | None = None
         #: Connections allowed at once of one client; 0 for any number.
@@ -125,6 +125,16 @@ class Clients:
         self.evictions[kind] = self.evictions.get(kind, 0) + 1
 
     @property
+    def limit(self) -> float:
+        """Connections allowed at once; set by the server when it begins to listen."""
+        return self._limit
+
+    @limit.setter
+    def limit(self, value: float) -> None:
+        self._limit = value
+        self.crowded_from = value * CROWDED_PART
+
+    @property
     def is_full(self) -> bool:
         """Whether there is no room for another connection."""
         return len(self.channels) >= self.limit
@@ -132,7 +142,7 @@ class Clients:
     @property
     def is_crowded(self) -> bool:
         """Whether responses should carry ``Connection: close``, to make room soon."""
-        return len(self.channels) > self.limit * CROWDED_PART
+        return len(self.channels) > self.crowded_from
 
     def has_room_for(self, host: str) -> bool:
         """Say whether a client may have one connection more."""

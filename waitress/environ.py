@@ -40,7 +40,6 @@ _REQUEST_KEYS = (
     "REMOTE_HOST",
     "REMOTE_PORT",
     "REQUEST_METHOD",
-    "SERVER_PROTOCOL",
     "PATH_INFO",
     "REQUEST_URI",
     "QUERY_STRING",
@@ -135,7 +134,8 @@ def build_environ(
     environ["REMOTE_HOST"] = host
     environ["REMOTE_PORT"] = str(addr[1])
     environ["REQUEST_METHOD"] = request.command.upper()
-    environ["SERVER_PROTOCOL"] = "HTTP/1.1" if version == "1.1" else f"HTTP/{version}"
+    if version != "1.1":
+        environ["SERVER_PROTOCOL"] = f"HTTP/{version}"
     if url_prefix or "//" in path:
         # Not for most paths; startswith() would take three times as long to tell.
         path = build_path_info(path, url_prefix)
@@ -183,6 +183,7 @@ def _server_part(key: tuple[str, Any, str | None, str]) -> dict[str, Any]:
         # The environ holds strings (PEP 3333), also of a server that keeps its name to
         # itself.
         "SERVER_SOFTWARE": ident or "",
+        "SERVER_PROTOCOL": "HTTP/1.1",
         "SCRIPT_NAME": url_prefix,
         "wsgi.version": (1, 0),
         "wsgi.multithread": True,

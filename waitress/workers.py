@@ -106,6 +106,7 @@ class ThreadedTaskDispatcher:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         # guarded by lock:
+        self.stop_count = 0  # Asked for each task, and read faster here than in the class.
         self.threads: set[int] = set()
         #: The identities of those that run, by their number.
         self.thread_idents: dict[int, int] = {}
@@ -146,9 +147,19 @@ class ThreadedTaskDispatcher:
         with self.lock:
             self.thread_idents[thread_no] = threading.get_ident()
         while True:
-            task = self._next_task(thread_no, parker)
+            task = None
+            queue = self.queue
+            if type(queue) is deque and queue and not (self.stop_count or self._asks):
+                # If a change of these two is seen too late, one task more is taken in the order
+                # of its arrival.
+                try:
+                    task = queue.popleft()
+                except IndexError:
+                    pass  # Another worker took the last one.
             if task is None:
-                return
+                task = self._next_task(thread_no, parker)
+                if task is None:
+                    return
             try:
                 task.service()
             except BaseException:  # The border that must survive anything.
@@ -171,14 +182,6 @@ class ThreadedTaskDispatcher:
 
     def _next_task(self, thread_no: int, parker: Parker) -> Task | None:
         """Return the next task, waiting for it; ``None`` when the thread is to end."""
-        queue = self.queue
-        if type(queue) is deque and queue and not (self.stop_count or self._asks):
-            # If a change of these two is seen too late, one task more is taken in the order
-            # of its arrival.
-            try:
-                return queue.popleft()
-            except IndexError:
-                pass  # Another worker took the last one.
         has_waited = False
         while True:
             with self.lock:
