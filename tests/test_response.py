@@ -586,13 +586,13 @@ def test_a_code_without_reason_gets_the_space_that_the_grammar_wants():
 def test_a_head_tells_each_length_and_each_date():
     start = check_start("200 OK", [])
     made = render_head(start, ("1.1", False, True, True, None))
-    for length, date in [(1, "a"), (1, "a"), (2, "a"), (2, "b"), (1, "a")]:
-        told = made.render(length, date)
+    for length, date, second in [(1, "a", 5.0), (2, "a", 5.0), (2, "b", 6.0), (1, "a", 5.0)]:
+        told = made.render(length, date, second)
         assert told == b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nDate: %b\r\n\r\n" % (
             length,
             date.encode(),
         )
-        assert made.told_last == (length, date, told)
+        assert made.told_last == (length, second, told)
 
 
 def test_lengths_that_are_equal_are_told_in_one_way():

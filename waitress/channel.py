@@ -214,12 +214,19 @@ class HTTPChannel(PhasedChannel):
         self.adj = adj
         self.addr = addr
         self.channel_id = next(_channel_ids)
-        self.observer: Observer = getattr(server, "observer", NO_OBSERVER)
-        clients = getattr(server, "clients", None)
+        spool: SpoolBudget | None
+        clients: Clients | None
+        try:
+            self.observer: Observer = server.observer
+            clients, spool = server.clients, server.spool
+            #: Forks before it was accepted; of a server of somebody's own that is not known.
+            self._forks: int = server.forks_before_accept
+        except AttributeError:
+            self.observer = getattr(server, "observer", NO_OBSERVER)
+            clients, spool = getattr(server, "clients", None), getattr(server, "spool", None)
+            self._forks = getattr(server, "forks_before_accept", -1)
         self.clients: Clients = Clients() if clients is None else clients
-        self._spool: SpoolBudget = getattr(server, "spool", None) or SpoolBudget(
-            default_spool_limit(getattr(adj, "spool_dir", None))
-        )
+        self._spool = spool or SpoolBudget(default_spool_limit(getattr(adj, "spool_dir", None)))
         self.request_queue = RequestQueue()
         self.outbound = OutboundBuffer(
             self._spool, self._touch_and_wake, self.event_loop.condition_factory
@@ -265,8 +272,6 @@ class HTTPChannel(PhasedChannel):
         self.interest = _WATCHED
         self.touched = False
         self.creation_time = self.event_loop.wall_clock()
-        #: Forks before it was accepted; of a server of somebody's own that is not known.
-        self._forks: int = getattr(server, "forks_before_accept", -1)
         wasyncore.dispatcher.__init__(self, sock, map)
         self.connected = True
         self.clients.channels.add(self)
@@ -284,7 +289,7 @@ class HTTPChannel(PhasedChannel):
 
     def add_channel(self, map: MutableMapping[int, Any] | None = None) -> None:
         """Enter the map and the server's table of channels."""
-        super().add_channel(map)
+        wasyncore.dispatcher.add_channel(self, map)  # super() is slow in CPython 3.11.
         fd = self._fileno
         assert fd is not None
         self.server.active_channels[fd] = self
@@ -296,9 +301,10 @@ class HTTPChannel(PhasedChannel):
     def del_channel(self, map: MutableMapping[int, Any] | None = None) -> None:
         """Leave the map and the server's table of channels."""
         fd = self._fileno
-        super().del_channel(map)
-        if fd is not None and self.server.active_channels.get(fd) is self:
-            self.server.active_channels.pop(fd, None)
+        wasyncore.dispatcher.del_channel(self, map)
+        active_channels = self.server.active_channels
+        if fd is not None and active_channels.get(fd) is self:
+            active_channels.pop(fd, None)
 
     # -- loop: events ----------------------------------------------------------------
 
@@ -919,17 +925,20 @@ class HTTPChannel(PhasedChannel):
     def _close_now(self) -> None:
         if self.state is _CLOSED:
             return
-        self.clients.lingering.pop(self, None)
+        clients = self.clients
+        if self.state is _LINGERING:
+            clients.lingering.pop(self, None)
         if self._resets or self._is_in_mid_response():
             tcp.reset_on_close(self.socket)
         self._move_to(_CLOSED, "closed")
         self.event_loop.deadlines.forget(self)
-        self.clients.channels.discard(self)
-        if self.clients.watcher is not None:
-            self.clients.watcher.channel_ended()
+        clients.channels.discard(self)
+        if clients.watcher is not None:
+            clients.watcher.channel_ended()
         if self._client_group:
-            self.clients.uncount(self._client_group)
-        self.clients.perhaps_left.pop(self, None)
+            clients.uncount(self._client_group)
+        if self._peer_closed:
+            clients.perhaps_left.pop(self, None)
         queue = self.request_queue
         if queue.in_service and queue.awaits_worker():
             getattr(self._dispatcher(), "withdraw_ended", _do_nothing)(self)
@@ -942,14 +951,14 @@ class HTTPChannel(PhasedChannel):
         if self.request is not None:
             self.discard_request(self.request)
             self.request = None
-        super().close()
+        wasyncore.dispatcher.close(self)
         if self.observer.listening:
             self.observer.channel_closed(self)
 
     def _close_socket(self, sock: Any) -> None:
         # Closing alone ends nothing while a child of the application's has the socket. A reset
         # does; the application may have asked for one, too. The loop waits for nobody who forks.
-        nobody_forks = forks.lock.acquire(blocking=False)
+        nobody_forks = forks.lock.acquire(False)
         try:
             may_have_forked = not nobody_forks or self._forks != forks.count
             if may_have_forked and not tcp.resets_on_close(sock):

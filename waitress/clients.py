@@ -137,7 +137,7 @@ class Clients:
     @property
     def is_full(self) -> bool:
         """Whether there is no room for another connection."""
-        return len(self.channels) >= self.limit
+        return len(self.channels) >= self._limit
 
     @property
     def is_crowded(self) -> bool:

@@ -65,13 +65,10 @@ class Deadlines:
         if when == inf or (entry is not None and when >= entry * BUCKET_SECONDS):
             return  # Whoever has an entry is looked at when it comes.
         number = ceil(when / BUCKET_SECONDS)
-        if entry is None:
-            self._enter(owner, number)
-        elif number < entry:
+        if entry is not None:
+            if number >= entry:
+                return
             self._buckets[entry].discard(owner)
-            self._enter(owner, number)
-
-    def _enter(self, owner: HasDeadline, number: int) -> None:
         bucket = self._buckets.get(number)
         if bucket is None:
             bucket = self._buckets[number] = set()

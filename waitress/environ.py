@@ -127,7 +127,10 @@ def build_environ(
     adj = server.adj
     url_prefix = adj.url_prefix
     key = (server.server_name, server.effective_port, adj.ident, url_prefix)
-    environ = (_server_parts.get(key) or _server_part(key)).copy()
+    try:
+        environ = _server_parts[key].copy()
+    except KeyError:
+        environ = _server_part(key).copy()
     host = addr[0]
     path = request.path
     environ["REMOTE_ADDR"] = host

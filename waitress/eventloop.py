@@ -118,6 +118,11 @@ class ExitNow(Exception):  # noqa: N818 - the name that asyncore's users know
     """Raised by a handler to end the loop; it passes through everything."""
 
 
+# Each connection enters a map and leaves it, and in CPython 3.11 super() costs as much as that.
+_dict_setitem = dict.__setitem__
+_dict_delitem = dict.__delitem__
+
+
 class SocketMap(dict[int, Any]):
     """A socket map that remembers which of its keys changed.
 
@@ -138,14 +143,14 @@ class SocketMap(dict[int, Any]):
 
     def __setitem__(self, fd: int, obj: Any) -> None:
         is_new = fd not in self
-        super().__setitem__(fd, obj)
+        _dict_setitem(self, fd, obj)
         if not is_new:
             # Even the same object may come with another socket.
             self._note_left(fd)
         self.changes.add(fd)
 
     def __delitem__(self, fd: int) -> None:
-        super().__delitem__(fd)
+        _dict_delitem(self, fd)
         self._note_left(fd)
 
     def pop(self, fd: int, *default: Any) -> Any:

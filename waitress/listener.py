@@ -306,7 +306,9 @@ class Listener(wasyncore.dispatcher):
             self.clients.accepted += 1
             if not has_room:
                 channel.turn_away()
-            elif getattr(channel, "reads_at_once", False) and not _is_wrapped(conn):
+            elif getattr(channel, "reads_at_once", False) and (
+                type(conn) is socket.socket or not _is_wrapped(conn)
+            ):
                 self._event_loop.read_soon(channel)
         except Exception:
             # One connection less; the listener goes on.
@@ -441,11 +443,11 @@ class Listener(wasyncore.dispatcher):
 
 
 def _is_wrapped(conn: Any) -> bool:
-    """Say whether somebody stands between the socket and the system, for TLS as a rule.
+    """Say whether what is no plain socket is one that somebody has put between, as for TLS.
 
     Where there is nothing to read, it may say so in words of its own.
     """
-    return isinstance(conn, socket.socket) and type(conn) is not socket.socket
+    return isinstance(conn, socket.socket)
 
 
 def _listens(sock: Any) -> bool:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Callable, Iterable, Sequence
+from math import inf
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -539,16 +540,18 @@ class Head:
         self._before_length, gap, rest = text.rpartition(_LENGTH_GAP)
         self._has_length = bool(gap)
         self._between, _, self._after_date = rest.partition(_DATE_GAP)
-        #: Length, date and bytes of the last time :meth:`render` was called. Always
+        #: Length, second and bytes of the last time :meth:`render` was called. Always
         #: replaced as a whole: a thread sees one triple or another.
-        self.told_last: tuple[str | int | None, str | None, bytes] = (None, None, b"")
+        self.told_last: tuple[str | int | None, float, bytes] = (None, -inf, b"")
 
-    def render(self, length: str | int | None, date: str) -> bytes:
+    def render(self, length: str | int | None, date: str, second: float = -inf) -> bytes:
         """Return the bytes of the head.
 
         Args:
             length: what Content-Length is to say, if the head has that.
             date: what Date is to say, unless the application has.
+            second: which second that is, in seconds since the epoch, for who looks at
+                :attr:`told_last` before the next call.
         """
         # A task's own True or 1.0 equals 1, for which the head is remembered as well.
         length_text = length if isinstance(length, str) else f"{int(length or 0)}"
@@ -559,7 +562,7 @@ class Head:
             + (date if self._after_date else "")
             + self._after_date
         ).encode("latin-1")
-        self.told_last = (length, date, told)
+        self.told_last = (length, second, told)
         return told
 
 

@@ -378,7 +378,13 @@ class Task:
         version = self.version
         channel = self.channel
         request = self.request
-        connection = request.headers.get("CONNECTION")
+        headers = request.headers
+        # A parser that was not fed but filled in by hand has not decided anything: what it says
+        # can only narrow what the field says.
+        if "CONNECTION" in headers:
+            keeps_alive = client_keeps_alive(version, headers["CONNECTION"])
+        else:
+            keeps_alive = version == "1.1"
         try:
             is_head = request.command == "HEAD"
             ends = request.connection_close or channel.wants_to_close()  # type: ignore[attr-defined]
@@ -392,26 +398,24 @@ class Task:
             version,
             is_head,
             content_length is not None,
-            not (self.close_on_finish or ends)
-            # A parser that was not fed but filled in by hand has not decided anything:
-            # what it says can only narrow what the field says.
-            and (
-                version == "1.1" if connection is None else client_keeps_alive(version, connection)
-            ),
+            keeps_alive and not (self.close_on_finish or ends),
             channel.server.adj.ident,
         )
-        head = start.heads.get(circumstances) or render_head(start, circumstances)
+        try:
+            head = start.heads[circumstances]
+        except KeyError:
+            head = render_head(start, circumstances)
         self._head = head
         self._sends_body = head.sends_body
         self.chunked_response = head.is_chunked
         if not head.keep_alive:
             self.close_on_finish = True
         length = start.length or content_length
-        date = http_date_now(time.time())
         # Responses of the same second are often of one length, too.
-        told_length, told_date, told = head.told_last
-        if told_length != length or told_date is not date:
-            told = head.render(length, date)
+        told_length, second, told = head.told_last
+        now = time.time()
+        if told_length != length or not second <= now < second + 1.0:
+            told = head.render(length, http_date_now(now), float(int(now)))
         self._head_bytes = told
         return told
 
