@@ -285,14 +285,6 @@ class BytesIOBasedBuffer(FileBasedBuffer):
         return BytesIO()
 
 
-def _holding(data: bytes) -> BytesIOBasedBuffer:
-    """Return a buffer that begins with data, which is not copied before it changes."""
-    buffer = BytesIOBasedBuffer.__new__(BytesIOBasedBuffer)
-    buffer.file = BytesIO(data)
-    buffer.remain = len(data)
-    return buffer
-
-
 class ReadOnlyFileBasedBuffer(FileBasedBuffer):
     """Hand a file of the application to the server: the ``wsgi.file_wrapper``.
 
@@ -416,6 +408,8 @@ class OverflowableBuffer:
     files: HasSpareFiles | None = None
 
     def __init__(self, overflow: int, spool_dir: str | None = None, expected: int = 0) -> None:
+        self.buf = None  # These two are read for each body: faster here than in the class.
+        self.strbuf = b""
         self.overflow = overflow
         self.spool_dir = spool_dir
         # What will overflow need not pass through memory first.
@@ -512,7 +506,11 @@ class OverflowableBuffer:
         """Leave the string: move it into a file buffer of the right kind, and return that."""
         if len(self.strbuf) >= self.overflow or self._will_overflow:
             return self._set_large_buffer()
-        self.buf = buf = _holding(self.strbuf)
+        # The string is not copied before it changes, or more comes.
+        buf = BytesIOBasedBuffer.__new__(BytesIOBasedBuffer)
+        buf.file = BytesIO(self.strbuf)
+        buf.remain = len(self.strbuf)
+        self.buf = buf
         self.strbuf = b""
         return buf
 

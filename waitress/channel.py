@@ -492,15 +492,20 @@ class HTTPChannel(PhasedChannel):
                     request.body_rcv = None  # A parser of the user's own.
             had_head = request.headers_finished
             consumed = request.received(data)
+            # Most bodies are known to be too short to be spooled.
+            may_spool = request.body_rcv is not None and not (
+                type(request) is HTTPRequestParser
+                and 0 < request.content_length < self.adj.inbuf_overflow
+            )
             if not request.headers_finished:
                 if self.observer.listening:
                     self.observer.head_begun(self, request)
             elif not had_head and (
-                request.version != "1.1" or request.body_rcv is not None or self.observer.listening
+                may_spool or request.version != "1.1" or self.observer.listening
             ):
                 self._head_received(request)
             if (
-                request.body_rcv is not None
+                may_spool
                 # Ours takes nothing of a body together with the head.
                 and (had_head or type(request) is not HTTPRequestParser)
                 and not request.error

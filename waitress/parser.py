@@ -558,6 +558,7 @@ class HTTPRequestParser:
             return
         length = self.content_length = _content_lengths[headers["CONTENT_LENGTH"]]
         if length:
+            self.body_bytes_received = 0  # As in __init__().
             self.body_rcv = FixedStreamReceiver(length, self._new_buffer(length))
 
     def _new_buffer(self, expected: int = 0) -> OverflowableBuffer:

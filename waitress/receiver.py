@@ -87,6 +87,7 @@ class FixedStreamReceiver:
         #: Octets still to come.
         self.remain = cl
         self.buf = buf
+        self.error = None  # Asked for each piece, and read faster here than in the class.
 
     def __len__(self) -> int:
         """Say how many octets of content are in the buffer."""
