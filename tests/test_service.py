@@ -422,6 +422,20 @@ def test_body_of_a_request_is_released_when_it_was_served(simulate: Simulate) ->
     assert sim.server.spool.used == 0
 
 
+@pytest.mark.parametrize(("size", "spooled"), [(9999, 0), (10_000, 10_000), (10_001, 10_001)])
+def test_body_is_counted_from_the_size_on_that_goes_to_the_disk(
+    simulate: Simulate, size: int, spooled: int
+) -> None:
+    sim = simulate(path, inbuf_overflow=10_000)
+    sim.dispatcher.is_held = True
+    client = sim.connect(post("/x", b"b" * size))
+    assert sim.server.spool.used == spooled
+    sim.dispatcher.is_held = False
+    sim.settle()
+    assert client.response().body == b"/x" + b"b" * size
+    assert sim.server.spool.used == 0
+
+
 def test_body_of_a_request_is_released_when_its_turn_never_came(simulate: Simulate) -> None:
     """The connection broke while the channel was in the task queue, all workers busy."""
     sim = simulate(path, inbuf_overflow=10)

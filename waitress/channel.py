@@ -416,7 +416,7 @@ class HTTPChannel(PhasedChannel):
             else:
                 for start in range(0, len(data), RECEIVE_BYTES):
                     self.received(data[start : start + RECEIVE_BYTES])
-            if not (self._in_service and self.request is None and self._phase is _IDLE):
+            if not (self._in_service and self._phase is _IDLE):
                 self._advance()  # As a rule what came was whole, and is being served.
         elif not self.has_left:
             self.connected = False
