@@ -877,6 +877,23 @@ def test_channel_serves_when_its_methods_are_called(
     assert client.recv(65536).endswith(b"\r\n\r\nhello")
 
 
+def test_channel_of_a_server_without_spare_files_spools_a_body(
+    by_hand: tuple[Any, StandInServer, socket.socket],
+) -> None:
+    def mirror(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [environ["wsgi.input"].read()]
+
+    channel, server, client = by_hand
+    server.adj.inbuf_overflow = 1000
+    server.application = mirror
+    assert channel.received(post("/", b"x" * 10_000)) is True
+    assert channel.requests[0].body_rcv.getbuf().overflowed
+    channel.service()
+    channel.handle_write()
+    assert client.recv(65536).endswith(b"\r\n\r\n" + b"x" * 10_000)
+
+
 #: More than leaves together with the head.
 CONTENT = bytes(range(256)) * 1000
 

@@ -284,6 +284,11 @@ class BytesIOBasedBuffer(FileBasedBuffer):
         """Return a new, empty ``BytesIO``."""
         return BytesIO()
 
+    def close(self) -> None:
+        """Close the file; nothing remains afterwards."""
+        self.remain = 0
+        self.file.close()
+
 
 class ReadOnlyFileBasedBuffer(FileBasedBuffer):
     """Hand a file of the application to the server: the ``wsgi.file_wrapper``.
@@ -494,7 +499,7 @@ class OverflowableBuffer:
         """Return the file that holds the data, positioned at the first unread byte."""
         buf = self.buf
         if buf is None:
-            buf = self._create_buffer()
+            return self._create_buffer().file
         return buf.getfile()
 
     def close(self) -> None:

@@ -814,12 +814,13 @@ class EventLoop:
 
     def _start(self) -> None:
         pools = self._pools
-        count = len(self._starting)
+        starting = self._starting
+        count = len(starting)
         try:
             for pool in pools:
                 pool.hold_wakeups()
-            while self._starting:
-                obj = self._starting.popleft()
+            while starting:
+                obj = starting.popleft()
                 try:
                     obj.start_service()
                 except (ExitNow, KeyboardInterrupt, SystemExit):

@@ -289,7 +289,7 @@ class HTTPRequestParser:
         if not self.header_plus:
             # As a rule the head comes in one piece.
             end = data.find(b"\r\n\r\n") + 4
-            if 3 < end < self.adj.max_request_header_size:
+            if end > 3 and end < self.adj.max_request_header_size:
                 self.header_bytes_received = end
                 self._finish_head(data if end == len(data) else data[:end])
                 return end
