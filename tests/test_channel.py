@@ -22,7 +22,7 @@ from tests.looping import InThread, may_fork
 from waitress import forks, tcp
 from waitress.adjustments import Adjustments
 from waitress.buffers import BytesIOBasedBuffer, ReadOnlyFileBasedBuffer
-from waitress.channel import ChannelState, ClientDisconnected, HTTPChannel, Phase
+from waitress.channel import SEND_BYTES, ChannelState, ClientDisconnected, HTTPChannel, Phase
 from waitress.eventloop import ExitNow
 from waitress.parser import HTTPRequestParser
 from waitress.request_queue import RequestQueue
@@ -753,6 +753,52 @@ def test_body_is_kept_wherever_a_parser_of_the_users_wants_it(simulate: Simulate
     sim = simulate(mirror, inbuf_overflow=1)
     sim.server.channel_class = channel_class(parser_class=Parser)
     assert sim.ask(sim.connect(), post("/", b"abc")).body == b"abc"
+
+
+def test_parser_that_takes_more_than_there_is_has_taken_all(simulate: Simulate) -> None:
+    class Parser(HTTPRequestParser):
+        def received(self, data: bytes) -> int:
+            return super().received(data) + 5
+
+    sim = simulate(hello)
+    sim.server.channel_class = channel_class(parser_class=Parser)
+    client = sim.connect()
+    for _ in range(2):
+        assert sim.ask(client, get()).body == b"hello"
+
+
+def test_one_piece_larger_than_a_turn_allows_leaves_in_several(simulate: Simulate) -> None:
+    sim = simulate(hello)
+    client = sim.connect()
+    sizes = []
+    plain_send = sim.channel.send
+    sim.channel.send = lambda data: sizes.append(len(data)) or plain_send(data)
+    sim.channel.outbound.append_last(b"x" * (SEND_BYTES + 5), sim.server.adj)
+    sim.channel.handle_write()
+    sim.settle()
+    assert sizes[0] == SEND_BYTES
+    assert client.data == b"x" * (SEND_BYTES + 5)
+
+
+def test_invitation_that_the_kernel_does_not_take_is_sent_while_the_body_is_served(
+    simulate: Simulate,
+) -> None:
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        sim.dispatcher.pause("busy")
+        return hello(environ, start_response)
+
+    sim = simulate(application)
+    client = sim.knock(capacity=10)
+    client.is_reading = False
+    client.send(request("POST", "/", "Expect: 100-continue", "Content-Length: 5") + b"hello")
+    sim.settle()
+    client.is_reading = True
+    sim.settle()
+    assert client.data == b"HTTP/1.1 100 Continue\r\n\r\n"
+    sim.advance(300)
+    sim.dispatcher.resume("busy")
+    sim.settle()
+    assert client.data.endswith(b"\r\n\r\nhello")
 
 
 # -- new connections -----------------------------------------------------------------------------

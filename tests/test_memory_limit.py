@@ -381,3 +381,16 @@ def test_statistics_tell_what_is_held_and_how_much_may_be(simulate: Simulate) ->
     stats = sim.server.stats()
     assert 3000 < stats.memory_bytes < 3200
     assert stats.memory_limit == 10_000
+
+
+def test_what_a_worker_adds_while_the_connection_closes_is_not_counted(simulate: Simulate) -> None:
+    """It finds out, and takes it back."""
+    sim = limited(simulate, max_buffered_bytes=10**6)
+    client = sim.connect(get())
+    channel = sim.channel
+    client.reset()
+    sim.settle()
+    channel.outbound.last_part = b"x" * 5000
+    channel.outbound.pending = 5000
+    channel._advance()
+    assert limit_of(sim).used == 0

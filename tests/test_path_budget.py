@@ -99,6 +99,7 @@ def test_request_on_a_connection_that_stays(
     client = sim.connect(octets)
     count_calls(spent, sim.channel.socket, "recv", "recv")
     count_calls(spent, sim.channel.socket, "send", "send")
+    count_calls(spent, sim.channel, "_advance", "look at the state")
     count_calls(spent, sim.server.trigger, "pull_physically_threadsafe", "wake-up")
     count_calls(spent, sim.event_loop, "set_interest", "registration")
     monkeypatch.setattr(OverflowableBuffer, "append", OverflowableBuffer.append)  # Put back.
@@ -109,6 +110,8 @@ def test_request_on_a_connection_that_stays(
     per_request = {what: count / 10 for what, count in spent.items()}
     assert per_request.pop("recv") == 1
     assert per_request.pop("send") == 1
+    # When it was answered, and not when it was read.
+    assert per_request.pop("look at the state") == 1
     # At most one; the pool of threads ends a short wait of the loop's instead.
     assert per_request.pop("wake-up", 0) <= 1
     assert per_request.pop("body copy", 0) == body_copies

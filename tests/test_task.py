@@ -263,6 +263,15 @@ def test_the_date_is_that_of_the_response_not_of_the_request(monkeypatch):
     assert answer(application).headers["Date"] == "Fri, 02 Jan 1970 00:00:00 GMT"
 
 
+def test_the_date_follows_a_clock_that_is_set_back(monkeypatch):
+    now = [86400.0]
+    monkeypatch.setattr(time, "time", lambda: now[0])
+    application = respond([b""], [])
+    assert answer(application).headers["Date"] == "Fri, 02 Jan 1970 00:00:00 GMT"
+    now[0] = 3.5
+    assert answer(application).headers["Date"] == "Thu, 01 Jan 1970 00:00:03 GMT"
+
+
 def test_removing_content_length_removes_all_spellings_from_a_new_list():
     task = Task(Channel(), Request())
     before = task.response_headers = [("content-LENGTH", "1"), ("X", "y"), ("Content-Length", "2")]

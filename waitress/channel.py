@@ -416,7 +416,7 @@ class HTTPChannel(PhasedChannel):
             else:
                 for start in range(0, len(data), RECEIVE_BYTES):
                     self.received(data[start : start + RECEIVE_BYTES])
-            if not (self._in_service and self._phase is _IDLE):
+            if self._is_blocked or not (self._in_service and self._phase is _IDLE):
                 self._advance()  # As a rule what came was whole, and is being served.
         elif not self.has_left:
             self.connected = False
@@ -527,8 +527,9 @@ class HTTPChannel(PhasedChannel):
                 data = b""
                 break
             data = data[consumed:]
+            # A parser that takes nothing now never will.
             if not consumed or self.state is not _OPEN:
-                break  # A parser that takes nothing now never will.
+                break
         if data:
             # Closing while the client's bytes lie unread resets the connection.
             self._lingers = True

@@ -197,6 +197,8 @@ class LimitedMemory(_Channel):
         self._count_memory()
 
     def _count_memory(self) -> None:
+        if self.state.name == "CLOSED":
+            return  # A worker may be about to find that out.
         held = _bytes_of(self.request)
         is_receiving = held > 0
         for request in tuple(self.request_queue.requests):  # Workers take from it meanwhile.

@@ -595,10 +595,10 @@ class HTTPRequestParser:
 def _share_names() -> None:
     """Have a first request with all attributes there are.
 
-    CPython keeps the names of attributes once for all instances of a class, as far as the first
-    thirty had them. The first request with a body after many without would get a dict for what
-    it has more than they, and so would all like it; and in 3.11 each of them would have the
-    methods of all others looked up anew.
+    Since 3.11 CPython keeps the names of attributes once for all instances of a class, as far as
+    the first thirty had them, and thirty of them. The first request with a body after many without
+    would get a dict for what it has more than they, and so would all like it; and in 3.11 each of
+    them would have the methods of all others looked up anew.
     """
     first = HTTPRequestParser.__new__(HTTPRequestParser)
     for name in ("adj", "headers", *HTTPRequestParser.__annotations__):

@@ -4,10 +4,10 @@ Owns the phases of a connection and the rules of their deadlines. Knows of bytes
 some came or went, and when; which phase it is, and what is done when its time is over, its
 subclass :class:`waitress.channel.HTTPChannel` decides.
 
-A phase is noted when it begins, with two exceptions, the most usual ones: when a connection
-that rests has sent a whole request, and when that was served and it rests again. The phase
-noted is still the first rest, and so is the deadline, which can only be too early. When it
-comes, it is found out what is the case.
+A phase is noted when it begins, with two exceptions, the most usual ones: while a request is
+served that a connection has sent as a whole when it rested, whatever comes behind it meanwhile,
+and when that was served and it rests again. The phase noted is still the first rest, and so is the
+deadline, which can only be too early. When it comes, it is found out what is the case.
 
 Row 4: imports clients, outbound, request_queue, tcp and wasyncore.
 """

@@ -147,7 +147,7 @@ class ThreadedTaskDispatcher:
         with self.lock:
             self.thread_idents[thread_no] = threading.get_ident()
         while True:
-            task = None
+            task = None  # An idle worker keeps nothing of its last request alive.
             queue = self.queue
             if type(queue) is deque and queue and not (self.stop_count or self._asks):
                 # If a change of these two is seen too late, one task more is taken in the order
@@ -165,8 +165,6 @@ class ThreadedTaskDispatcher:
             except BaseException:  # The border that must survive anything.
                 self.logger.exception("Exception when servicing %r", task)
                 self._end_surely(task)
-            # An idle worker keeps nothing of its last request alive.
-            del task
 
     def _starts_plain_threads(self) -> bool:
         """Say whether threads are started by our own method, and not by that of a subclass."""
