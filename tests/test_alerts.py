@@ -63,6 +63,17 @@ class TestAnAlert:
         scene.advance(10, noting=2)
         assert scene.told == [1, 9, 2, 2]
 
+    def test_is_looked_after_when_the_loop_wakes_anyway(self) -> None:
+        scene = Scene()
+        scene.alert.note_threadsafe(1)
+        scene.clock.advance(0.01)  # Deadlines are met at eighths of a second.
+        scene.step()
+        for _ in range(2):
+            look = scene.loop.deadlines.next_deadline()
+            assert 0.8 < look - scene.clock.now <= 1
+            scene.clock.now = look
+            scene.step()
+
     def test_never_tells_more_seldom_than_once_a_minute(self) -> None:
         scene = Scene()
         scene.advance(600, noting=1)

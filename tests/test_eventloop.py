@@ -441,13 +441,6 @@ class TestTheWait:
         world.turn(timeout=2)
         assert world.timeouts == [0.5]
 
-    @pytest.mark.parametrize(("due_in", "waited"), [(2.125, 2.125), (2.25, 2)])
-    def test_is_a_little_longer_where_a_deadline_follows_it_soon(self, world, due_in, waited):
-        native = world.map[3] = Native(world.loop)
-        world.loop.deadlines.arm(native, world.clock() + due_in)
-        world.turn(timeout=2)
-        assert world.timeouts == [waited]
-
     def test_is_none_when_somebody_is_overdue(self, world):
         native = world.map[3] = Native(world.loop)
         world.loop.deadlines.arm(native, world.clock() - 5)

@@ -8,7 +8,7 @@ warn of says how it reads.
 Whatever meets the condition calls :meth:`Alert.note_threadsafe`, as often as it likes. All
 else happens in the loop, by a deadline that runs while the condition lasts, and only then.
 
-Row 2: imports eventloop and utilities.
+Row 2: imports deadlines, eventloop and utilities.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
+from waitress.deadlines import BUCKET_SECONDS
 from waitress.eventloop import EventLoop
 from waitress.utilities import logger
 
@@ -26,6 +27,9 @@ __all__ = ["Alert", "lasting", "watch_queue", "watch_spool"]
 
 #: How often it is looked whether a condition lasts, in seconds.
 LOOK_SECONDS = 1.0
+#: When it is looked next: not later than the loop wakes anyway, after one second by default. So
+#: there is one wake-up for both.
+_LOOK_AFTER = LOOK_SECONDS - BUCKET_SECONDS
 #: The longest interval between two lines about one condition, in seconds. After so long
 #: without it, the intervals are as short as at first.
 LONGEST_INTERVAL = 60.0
@@ -129,7 +133,7 @@ class Alert:
 
     def handle_ready(self) -> None:
         """Begin to look."""
-        self._event_loop.deadlines.arm(self, self._event_loop.clock() + LOOK_SECONDS)
+        self._event_loop.deadlines.arm(self, self._event_loop.clock() + _LOOK_AFTER)
 
     def handle_deadline(self, now: float) -> None:
         """Look whether the condition lasts."""
@@ -146,7 +150,7 @@ class Alert:
                 is_cleared = self._is_told
             lasted, largest = self._noted_at - self._since, self._largest
         if self.is_raised:
-            self._event_loop.deadlines.arm(self, now + LOOK_SECONDS)
+            self._event_loop.deadlines.arm(self, now + _LOOK_AFTER)
         if told:
             self._tell(told)
         if is_cleared:

@@ -66,10 +66,6 @@ LONGEST_WAIT = 30.0
 #: was closed looks round 20 times a second until its last connection has ended.
 UNWAKEABLE_WAIT = 0.05
 
-#: A wait is longer by so much at most where a deadline follows it so soon: the loop wakes once for
-#: both, and not twice a second while something is looked after each second.
-ONE_WAKE_UP = 1.125
-
 #: Leaving the processor to others was worth while when it came back within so long for each
 #: response that was made meanwhile, in seconds. Somebody who computes may have it for some
 #: milliseconds.
@@ -682,7 +678,7 @@ class EventLoop:
         clock = self.clock  # CPython calls what is no method faster so.
         self._due_at = self.deadlines.next_deadline()
         due_in = self._due_at - clock()
-        if due_in < timeout * ONE_WAKE_UP:
+        if due_in < timeout:
             timeout = max(due_in, 0)
         if self._lost_wakers and not self.wakers:
             timeout = min(timeout, UNWAKEABLE_WAIT)

@@ -540,8 +540,7 @@ SETTINGS: tuple[Setting, ...] = (
     duration(
         "asyncore_loop_timeout",
         1,
-        "The longest time the loop sleeps when nothing happens, and up to an eighth more where "
-        "something is due by then; it may be fractional.",
+        "The longest time the loop sleeps when nothing happens; it may be fractional.",
         zero="never sleep",
         longest=_LONGEST_POLL_SECONDS,
     ),
