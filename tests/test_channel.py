@@ -801,6 +801,43 @@ def test_invitation_that_the_kernel_does_not_take_is_sent_while_the_body_is_serv
     assert client.data.endswith(b"\r\n\r\nhello")
 
 
+@pytest.mark.parametrize("comes_behind", [True, False])
+def test_next_request_waits_for_the_bytes_that_the_last_worker_left_in_its_last_moment(
+    simulate: Simulate, comes_behind: bool
+) -> None:
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        if environ["PATH_INFO"] == "/first":
+            sim.dispatcher.pause("busy")
+        return hello(environ, start_response)
+
+    sim = simulate(application, outbuf_high_watermark=0, channel_request_lookahead=5)
+    client = sim.knock(capacity=10)
+    client.is_reading = False
+    client.send(get("/first"))
+    sim.settle()
+    channel = sim.channel
+    claim = channel.request_queue.claim
+
+    def worker_ends_before(*args: Any) -> Any:
+        if "busy" in sim.dispatcher.stops:
+            sim.dispatcher.resume("busy")
+        return claim(*args)
+
+    client.send(get("/second"))
+    if comes_behind:
+        channel.request_queue.claim = worker_ends_before
+        sim.turn()
+    else:
+        sim.settle()
+        channel.request_queue.claim = worker_ends_before
+        channel.turn_away()
+    assert channel.outbound.pending
+    assert not channel.request_queue.in_service
+    client.is_reading = True
+    sim.settle()
+    assert client.data.count(b"hello") == 2
+
+
 # -- new connections -----------------------------------------------------------------------------
 
 

@@ -591,10 +591,11 @@ class HTTPChannel(PhasedChannel):
         if self.observer.listening:
             # Before: a worker that is about to finish another may begin with them at once.
             self.observer.requests_queued(self, requests)
-        outbound = self.outbound
-        may_serve = not outbound.pending or outbound.has_room(self.adj)
+        queue, outbound = self.request_queue, self.outbound
+        # A worker that is about to end may fill the buffer after it was looked at. It reports.
+        may_serve = not queue.in_service and (not outbound.pending or outbound.has_room(self.adj))
         try:
-            first = self.request_queue.claim(may_serve, requests)
+            first = queue.claim(may_serve, requests)
         except QueueEndedError:  # A worker has ended the connection meanwhile.
             self.drop_requests(requests)
             return
@@ -658,7 +659,8 @@ class HTTPChannel(PhasedChannel):
         """Have the first request served, answer it, or invite the body being awaited."""
         queue = self.request_queue
         if queue.requests:
-            first = queue.claim(self.outbound.has_room(self.adj))
+            # As in _queue().
+            first = queue.claim(not queue.in_service and self.outbound.has_room(self.adj))
             if first is not None:
                 if self._phase is _SEND:  # The client had to read before.
                     self._queued_again_at = -inf
