@@ -65,14 +65,21 @@ class TestAnAlert:
 
     def test_is_looked_after_when_the_loop_wakes_anyway(self) -> None:
         scene = Scene()
+        scene.clock.advance(0.11)
         scene.alert.note_threadsafe(1)
-        scene.clock.advance(0.01)  # Deadlines are met at eighths of a second.
+        scene.alert.note_threadsafe(9)
+        scene.clock.advance(0.01)
         scene.step()
-        for _ in range(2):
+        told = []
+        for late in (0.003, 0.002, 0.001):
+            assert scene.alert.is_raised
             look = scene.loop.deadlines.next_deadline()
             assert 0.8 < look - scene.clock.now <= 1
-            scene.clock.now = look
+            scene.clock.now = look + late
             scene.step()
+            told.append(len(scene.told))
+        assert told == [2, 2, 3]
+        assert scene.told[1:] == [9, ("cleared", pytest.approx(0.893), 9)]
 
     def test_never_tells_more_seldom_than_once_a_minute(self) -> None:
         scene = Scene()

@@ -28,7 +28,8 @@ __all__ = ["Alert", "lasting", "watch_queue", "watch_spool"]
 #: How often it is looked whether a condition lasts, in seconds.
 LOOK_SECONDS = 1.0
 #: When it is looked next: not later than the loop wakes anyway, after one second by default. So
-#: there is one wake-up for both.
+#: there is one wake-up for both. As deadlines are met up to that much later, all times here may be
+#: so much shorter than they are named.
 _LOOK_AFTER = LOOK_SECONDS - BUCKET_SECONDS
 #: The longest interval between two lines about one condition, in seconds. After so long
 #: without it, the intervals are as short as at first.
@@ -127,7 +128,7 @@ class Alert:
         told, self._untold = self._untold, 0
         if told:
             self._is_told = True
-            self._tell_at = now + self._interval
+            self._tell_at = now + self._interval - BUCKET_SECONDS
             self._interval = min(2 * self._interval, LONGEST_INTERVAL)
         return told
 
@@ -144,7 +145,7 @@ class Alert:
             if self._noted:
                 self._noted_at = now
             told = self._take_locked(now)
-            if now - self._noted_at >= self._quiet:
+            if now - self._noted_at >= self._quiet - BUCKET_SECONDS:
                 self.is_raised = False
                 self._cleared_at = now
                 is_cleared = self._is_told

@@ -267,7 +267,7 @@ class SimulatedChannel(HTTPChannel):
             run.fail(f"{self}: a timer of the client's ran out while the server worked")
         elif phase is Phase.IDLE:
             # That look may find that the client has sent its end, and nothing is left to do.
-            if not silent and not kernel.up.has_ended:
+            if not silent and not (kernel.up.has_ended and not unread):
                 run.fail(f"{self}: closed as idle after {now - quiet_since} s")
             if "idle" not in self.verdicts:
                 self.verdicts.append("idle")
