@@ -15,6 +15,7 @@ import pytest
 
 from tests.compat.live import PATIENCE
 from tests.integration.commands import PYTHON_M, Command
+from tests.restarts.harness import free_ports
 from waitress.adjustments import Adjustments
 
 pytestmark = pytest.mark.integration
@@ -49,12 +50,6 @@ def unit(name: str) -> configparser.ConfigParser:
     return parser
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
-
-
 @pytest.mark.skipif(ACTIVATE is None, reason="systemd-socket-activate is not installed")
 def test_command_of_the_unit_file_serves_an_activated_socket_and_tells_systemd(
     start_command: Start, tmp_path: Path, told: socket.socket
@@ -63,7 +58,7 @@ def test_command_of_the_unit_file_serves_an_activated_socket_and_tells_systemd(
     (tmp_path / "myapp.py").write_text(APPLICATION)
     program, *options = unit("myapp.service")["Service"]["ExecStart"].split()
     assert program.endswith("/waitress-serve")
-    port = free_port()
+    (port,) = free_ports(1)
     command = start_command(
         *(ACTIVATE, f"--listen=127.0.0.1:{port}", "--setenv=PYTHONPATH"),
         *(f"--setenv=NOTIFY_SOCKET={tmp_path}/notify", "--setenv=WATCHDOG_USEC=500000"),
