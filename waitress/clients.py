@@ -76,7 +76,7 @@ class Clients:
 
     It has no length: an empty one would be false, and be taken for none at all.
 
-    Threads: loop; ``is_crowded`` is read by workers, who may see it a moment late.
+    Threads: loop; workers read ``channels`` and ``crowded_from``, and may see either a moment late.
     """
 
     def __init__(self) -> None:
@@ -89,8 +89,9 @@ class Clients:
         self.perhaps_left: dict[Any, None] = {}
         #: When nobody else could make room, the last time.
         self._searched_at = -inf
-        #: See :attr:`limit`, and :attr:`is_crowded`; most requests ask for the latter.
-        self._limit = self.crowded_from = inf
+        self._limit = inf
+        #: With more of them than this, responses carry ``Connection: close``, to make room soon.
+        self.crowded_from = inf
         #: The limit that follows from what the system allows, once it was asked for.
         self.derived_limit: int | None = None
         #: Connections allowed at once of one client; 0 for any number.
@@ -138,11 +139,6 @@ class Clients:
     def is_full(self) -> bool:
         """Whether there is no room for another connection."""
         return len(self.channels) >= self._limit
-
-    @property
-    def is_crowded(self) -> bool:
-        """Whether responses should carry ``Connection: close``, to make room soon."""
-        return len(self.channels) > self.crowded_from
 
     def has_room_for(self, host: str) -> bool:
         """Say whether a client may have one connection more."""
