@@ -15,7 +15,13 @@ from tests.compat.live import Running
 from tests.looping import load_elsewhere
 from waitress import spare_files
 from waitress.buffers import OverflowableBuffer, TempfileBasedBuffer
-from waitress.spare_files import MOST_SPARE_FILES, SPARE_FILE_BYTES, BodyFile, SpareFiles
+from waitress.spare_files import (
+    MOST_SPARE_FILES,
+    SPARE_BYTES,
+    SPARE_FILE_BYTES,
+    BodyFile,
+    SpareFiles,
+)
 
 pytestmark = [
     pytest.mark.usefixtures("no_leaks"),
@@ -190,6 +196,25 @@ class TestNotUsedAgain:
         for file in files:
             file.close()
         assert len(spares) == MOST_SPARE_FILES
+
+    def test_is_a_file_for_which_there_is_no_room(self, spares: SpareFiles) -> None:
+        def give_back() -> None:
+            files = [taken(spares) for _ in range(most + 1)]
+            for file in files:
+                file.append(b"x" * SPARE_FILE_BYTES)
+                file.close()
+
+        most = SPARE_BYTES // SPARE_FILE_BYTES
+        assert 0 < most < MOST_SPARE_FILES
+        give_back()
+        assert len(spares) == most
+        give_back()
+        assert len(spares) == most
+        spares.close_unused()  # All of them were needed.
+        spares.close_unused()
+        assert len(spares) == 0
+        give_back()
+        assert len(spares) == most
 
     def test_is_a_file_that_cannot_be_rewound(
         self, spares: SpareFiles, monkeypatch: pytest.MonkeyPatch

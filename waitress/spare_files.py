@@ -28,11 +28,14 @@ from typing import IO, Any
 
 from waitress import forks
 
-__all__ = ["MOST_SPARE_FILES", "SPARE_FILE_BYTES", "BodyFile", "SpareFiles"]
+__all__ = ["MOST_SPARE_FILES", "SPARE_BYTES", "SPARE_FILE_BYTES", "BodyFile", "SpareFiles"]
 
-#: How many files are kept at the most, and how much of each.
-MOST_SPARE_FILES = 4
+#: How many files are kept at the most, how much of each, and how much of all together. As many
+#: bodies of a mebibyte may be on their way at once; making a file anew takes as long as receiving
+#: one of them.
+MOST_SPARE_FILES = 16
 SPARE_FILE_BYTES = 4 * 1024 * 1024
+SPARE_BYTES = 16 * 1024 * 1024
 
 #: Whether files can be used again: written without moving their position, and known not
 #: to be shared with a child.
@@ -82,6 +85,11 @@ class BodyFile:
         self._has_failed = False
         #: What :meth:`open` returned; ``None`` before.
         self.opened: BufferedRandom | None = None
+
+    @property
+    def spare_bytes(self) -> int:
+        """What it takes on the disk while nobody uses it."""
+        return self._old_end
 
     @property
     def is_shared(self) -> bool:
@@ -166,6 +174,7 @@ class SpareFiles:
         self._lock = threading.Lock()
         # guarded by _lock:
         self._files: list[BodyFile] = []
+        self._bytes = 0
         self._is_closed = False
         #: Files that nobody has needed since :meth:`close_unused` was last called.
         self._unused = 0
@@ -189,6 +198,8 @@ class SpareFiles:
             return None
         with self._lock:
             file = self._files.pop() if self._files else None
+            if file is not None:
+                self._bytes -= file.spare_bytes
             self._unused = min(self._unused, len(self._files))
         if file is not None:
             if file.directory == directory and not file.is_shared:
@@ -200,10 +211,13 @@ class SpareFiles:
         """Keep a file that nobody reads from any more, or close it."""
         with self._lock:
             is_kept = (
-                not self._is_closed and not file.is_shared and len(self._files) < MOST_SPARE_FILES
+                not (self._is_closed or file.is_shared)
+                and len(self._files) < MOST_SPARE_FILES
+                and self._bytes + file.spare_bytes <= SPARE_BYTES
             )
             if is_kept:
                 self._files.append(file)
+                self._bytes += file.spare_bytes
         if not is_kept:
             file.discard()
 
@@ -211,6 +225,7 @@ class SpareFiles:
         """Close the files that nobody has needed since the last call."""
         with self._lock:
             unused, self._files = self._files[: self._unused], self._files[self._unused :]
+            self._bytes -= sum(file.spare_bytes for file in unused)
             self._unused = len(self._files)
         for file in unused:
             file.discard()
