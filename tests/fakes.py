@@ -544,11 +544,13 @@ class SteppedDispatcher:
     Attributes:
         queue: tasks that nobody has begun.
         served: how many tasks have come to their end.
+        batches: how many tasks were queued together, each time.
     """
 
     def __init__(self) -> None:
         self.queue: deque[Any] = deque()
         self.served = 0
+        self.batches: list[int] = []
         self._stopped: list[_Worker] = []
         #: Tasks that must not run now, as if all workers were busy.
         self.is_held = False
@@ -558,6 +560,12 @@ class SteppedDispatcher:
     def add_task(self, task: Any) -> None:
         """Queue a task."""
         self.queue.append(task)
+
+    def add_tasks(self, tasks: Sequence[Any]) -> bool:
+        """Queue several tasks."""
+        self.queue.extend(tasks)
+        self.batches.append(len(tasks))
+        return True
 
     def waiting(self) -> int:
         """Count all that nobody has begun: no thread is ever idle."""

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from math import inf
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -906,6 +907,97 @@ def test_loop_can_be_ended_by_who_reads_a_new_connection(simulate: Simulate) -> 
     client.send(get())
     with pytest.raises(ExitNow):
         sim.turn()
+
+
+class TestRequestsThatComeTogether:
+    """What several clients send between two looks is handed over in one go."""
+
+    def clients(self, sim: Simulation, count: int = 3) -> list[FakeClient]:
+        clients = [sim.connect() for _ in range(count)]
+        for client in clients:
+            client.send(get())
+        return clients
+
+    def answers(self, clients: list[FakeClient]) -> list[bytes]:
+        return [response.body for client in clients for response in client.responses()]
+
+    def test_are_queued_together_in_order(self, simulate: Simulate) -> None:
+        sim = simulate(hello)
+        clients = self.clients(sim)
+        channels = list(sim.server.active_channels.values())
+        sim.turn()
+        assert sim.dispatcher.batches == [3]
+        assert list(sim.dispatcher.queue) == channels
+        sim.settle()
+        assert self.answers(clients) == [b"hello"] * 3
+
+    def test_are_queued_one_by_one_where_somebody_is_to_see_each(self, simulate: Simulate) -> None:
+        sim = simulate(hello)
+        add_task, seen = sim.server.add_task, []
+
+        def see(task: Any) -> None:
+            seen.append(task)
+            add_task(task)
+
+        sim.server.add_task = see
+        clients = self.clients(sim)
+        sim.settle()
+        assert (sim.dispatcher.batches, len(seen)) == ([], 3)
+        assert self.answers(clients) == [b"hello"] * 3
+
+    def test_are_queued_one_by_one_for_a_dispatcher_that_knows_no_other_way(
+        self, simulate: Simulate
+    ) -> None:
+        sim = simulate(hello)
+        dispatcher = sim.dispatcher
+        sim.server.task_dispatcher = SimpleNamespace(
+            add_task=dispatcher.add_task, shutdown=dispatcher.shutdown
+        )
+        clients = self.clients(sim)
+        sim.settle()
+        assert dispatcher.batches == []
+        assert self.answers(clients) == [b"hello"] * 3
+
+    def test_are_started_by_their_own_methods(self, simulate: Simulate) -> None:
+        started = []
+
+        class Own(HTTPChannel):
+            def start_service(self) -> None:
+                started.append(self)
+                super().start_service()
+
+        sim = simulate(hello)
+        ours = self.clients(sim, 2)
+        sim.server.channel_class = Own
+        theirs = self.clients(sim, 2)
+        sim.settle()
+        assert (sim.dispatcher.batches, len(started)) == ([2], 2)
+        for client in ours + theirs:
+            client.send(get())
+        sim.settle()
+        assert (sim.dispatcher.batches, len(started)) == ([2], 4)
+        assert self.answers(ours + theirs) == [b"hello"] * 8
+
+    def test_are_not_mixed_with_those_of_another_server(self, simulate: Simulate) -> None:
+        sim = simulate(hello)
+        self.clients(sim, 2)
+        first, second = sim.server.active_channels.values()
+        second.server = StandInServer()
+        sim.turn()
+        assert list(sim.dispatcher.queue) == [first]
+        assert second.server.tasks == [second]
+
+    def test_are_queued_one_by_one_for_a_server_that_knows_no_other_way(
+        self, simulate: Simulate
+    ) -> None:
+        sim = simulate(hello)
+        self.clients(sim, 2)
+        server = StandInServer()
+        channels = list(sim.server.active_channels.values())
+        for channel in channels:
+            channel.server = server
+        sim.turn()
+        assert server.tasks == channels
 
 
 # -- driven by hand, without a loop ---------------------------------------------------------------

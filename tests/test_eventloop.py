@@ -172,6 +172,9 @@ class Native:
     def start_service(self):
         self._happened("started")
 
+    def start_together(self, objs):
+        """Start nobody."""
+
     def handle_close(self):
         self._happened("close")
 
@@ -1306,6 +1309,38 @@ class TestAStart:
         first.actions["started"] = Raises(LookupError("x"))
         world.turn((3, READ))
         assert first.events[1:] == ["started", "error LookupError('x')"]
+        assert second.events == ["started"]
+
+    def test_is_left_to_the_first_of_several_who_may_take_all(self, world):
+        first, second, third = (Native(world.loop) for _ in range(3))
+        world.map[3] = first
+        asked = []
+
+        def take_all(objs):
+            asked.append(list(objs))
+            objs.clear()
+
+        first.start_together = take_all
+        first.actions["events 1"] = lambda: [
+            world.loop.start_soon(each) for each in (first, second, third)
+        ]
+        world.turn((3, READ))
+        assert asked == [[first, second, third]]
+        assert [each.events for each in (first, second, third)] == [["events 1"], [], []]
+        first.actions["events 1"] = lambda: world.loop.start_soon(second)
+        world.turn((3, READ))
+        assert len(asked) == 1, "one alone needs nobody's leave"
+        assert second.events == ["started"]
+
+    def test_of_several_is_nobody_s_loss_when_the_first_fails_to_take_all(self, world):
+        first, second = Native(world.loop), Native(world.loop)
+        world.map[3] = first
+        first.start_together = lambda objs: Raises(LookupError("x"))()
+        first.actions["events 1"] = lambda: [
+            world.loop.start_soon(each) for each in (first, second)
+        ]
+        world.turn((3, READ))
+        assert first.events[1:] == ["error LookupError('x')", "started"]
         assert second.events == ["started"]
 
     def test_is_not_lost_when_the_loop_is_ended_before(self, world):

@@ -165,6 +165,31 @@ class TestTheLastPart:
             outbound._lock = lock
         assert (outbound.pending, outbound.sent_total, outbound.last_part) == (0, 5, None)
 
+    def test_takes_no_lock_where_it_is_several(self, outbound):
+        data = (b"head", b"body")
+        lock, outbound._lock = outbound._lock, None
+        try:
+            outbound.append_last(data, LIMITS)
+            assert outbound.pending == 8
+            assert outbound.peek(8) is data
+            assert outbound.advance(8) is None
+        finally:
+            outbound._lock = lock
+        assert (outbound.pending, outbound.sent_total, outbound.last_part) == (0, 8, None)
+
+    def test_is_as_all_else_where_it_is_several(self, outbound):
+        outbound.append_last((b"head", b"body"), LIMITS)
+        assert outbound.segments == [b"head", b"body"]
+        outbound.advance(5)
+        outbound.append_last((b"more", b"still"), LIMITS)
+        assert outbound.last_part is None
+        assert outbound.take() == b"odymorestill"
+
+    def test_goes_in_pieces_where_it_is_several(self, outbound):
+        outbound.append_last((b"head", b"body"), LIMITS)
+        assert outbound.take(6) == b"headbo"
+        assert outbound.take(6) == b"dy"
+
     def test_is_counted_and_shown_as_all_else(self, outbound):
         outbound.append_last(b"hello", LIMITS)
         assert outbound.segments == [b"hello"]
@@ -802,7 +827,9 @@ def test_whatever_comes_leaves_once_in_order_and_is_counted(steps):
             expected += b"".join(parts)
         elif step == "last":
             data = bytes(next(octets) for _ in range(value))
-            outbound.append_last(data, LIMITS, may_wait=False)
+            cut = next(octets)
+            parts = data if cut > value else (data[:cut], data[cut:])
+            outbound.append_last(parts, LIMITS, may_wait=False)
             expected += data
         elif step == "file":
             data = bytes(next(octets) for _ in range(value))

@@ -139,7 +139,7 @@ def test_connection_that_rests_takes_little_memory(simulate: Simulate) -> None:
 
 def test_large_response_is_handed_to_the_kernel_as_it_is(simulate: Simulate) -> None:
     body = b"x" * 200_000
-    peeked: list[Any] = []
+    handed_over: list[Any] = []
 
     def large(environ: dict[str, Any], start_response: Any) -> list[bytes]:
         start_response("200 OK", [])
@@ -147,15 +147,15 @@ def test_large_response_is_handed_to_the_kernel_as_it_is(simulate: Simulate) -> 
 
     sim = simulate(large)
     client = sim.connect()
-    peek = sim.channel.outbound.peek
+    send_parts = sim.channel._send_parts
 
-    def noted(limit: int) -> Any:
-        peeked.extend(peek(limit))
-        return peek(limit)
+    def noted(parts: Any, is_last: bool) -> int:
+        handed_over.extend(parts)
+        return send_parts(parts, is_last)
 
-    sim.channel.outbound.peek = noted
+    sim.channel._send_parts = noted
     assert sim.ask(client, GET).body == body
-    assert any(view is body for view in peeked)
+    assert handed_over[1] is body
 
 
 def test_hand_over_to_the_pool(spent: Counter[str]) -> None:

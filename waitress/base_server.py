@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from waitress import trigger, wasyncore
@@ -242,6 +242,13 @@ class BaseWSGIServer(Running, Listener):
     def add_task(self, task: Any) -> None:
         """Queue a task for the workers."""
         self.task_dispatcher.add_task(task)
+
+    def add_tasks(self, tasks: Iterable[Any]) -> bool:
+        """Queue several tasks at once; nothing, and false, where ``add_task`` is somebody's own."""
+        if getattr(self.add_task, "__func__", None) is not BaseWSGIServer.add_task:
+            return False
+        add_tasks = getattr(self.task_dispatcher, "add_tasks", None)
+        return add_tasks is not None and bool(add_tasks(tasks))
 
     def pull_trigger(self) -> None:
         """Wake the loop, where it is not awake already."""

@@ -22,6 +22,7 @@ import socket
 import threading
 import time
 import traceback
+from collections import deque
 from collections.abc import MutableMapping, Sequence
 from math import inf
 from typing import Any
@@ -30,7 +31,7 @@ from waitress import forks, tcp, wasyncore
 from waitress.buffers import OverflowableBuffer, ReadOnlyFileBasedBuffer
 from waitress.clients import Clients
 from waitress.observer import NO_OBSERVER, Observer, Refusal
-from waitress.outbound import ClientDisconnected, FileFailedError, OutboundBuffer
+from waitress.outbound import MOST_PARTS, ClientDisconnected, FileFailedError, OutboundBuffer
 from waitress.parser import HTTPRequestParser
 from waitress.phases import Phase, PhasedChannel
 from waitress.pollers import ERROR, HANGUP, INVALID, PEER_CLOSED, READ, WRITE
@@ -492,11 +493,16 @@ class HTTPChannel(PhasedChannel):
                     request.body_rcv = None  # A parser of the user's own.
             had_head = request.headers_finished
             consumed = request.received(data)
-            # Most bodies are known to be too short to be spooled.
-            may_spool = request.body_rcv is not None and not (
-                type(request) is HTTPRequestParser
+            may_spool = request.body_rcv is not None
+            if (
+                may_spool
+                and type(request) is HTTPRequestParser
                 and 0 < request.content_length < self.adj.inbuf_overflow
-            )
+            ):
+                # As most bodies: too short to be spooled, and here together with its head.
+                may_spool = False
+                if not had_head and consumed < len(data) and not request.expect_continue:
+                    consumed += request.received(data[consumed:])
             if not request.headers_finished:
                 if self.observer.listening:
                     self.observer.head_begun(self, request)
@@ -586,22 +592,32 @@ class HTTPChannel(PhasedChannel):
         if self.observer.listening and not request.empty:
             self.observer.request_created(self, request)
 
-    def _queue(self, requests: list[Any]) -> None:
-        """Have complete requests served, in their turn."""
-        if self.observer.listening:
+    def _queue(self, arrived: Sequence[Any]) -> None:
+        """Have the first request served or answered, if it is time; add complete ones before."""
+        if arrived and self.observer.listening:
             # Before: a worker that is about to finish another may begin with them at once.
-            self.observer.requests_queued(self, requests)
+            self.observer.requests_queued(self, arrived)
         queue, outbound = self.request_queue, self.outbound
         # A worker that is about to end may fill the buffer after it was looked at. It reports.
         may_serve = not queue.in_service and (not outbound.pending or outbound.has_room(self.adj))
         try:
-            first = queue.claim(may_serve, requests)
+            first = queue.claim(may_serve, arrived)
         except QueueEndedError:  # A worker has ended the connection meanwhile.
-            self.drop_requests(requests)
+            self.drop_requests(arrived)
             return
-        if first is not None:
+        if first is None:
+            return
+        if arrived or self._phase is _SEND:  # The client has sent anew, or had to read before.
             self._queued_again_at = -inf
-            self._start(first)
+        if first.error:
+            self._answer_refused(first)
+            return
+        if outbound.pending:
+            # Of a worker that has not reported: it shall not seem to be the next one's.
+            outbound.settle_last_part()
+        self._in_service = True
+        self._queued_at = self.event_loop.now
+        self.event_loop.start_soon(self)
 
     def _account_body(self, request: Any, body: Any) -> None:
         """Count what the body takes on the disk; refuse it when there is no room."""
@@ -659,32 +675,29 @@ class HTTPChannel(PhasedChannel):
         """Have the first request served, answer it, or invite the body being awaited."""
         queue = self.request_queue
         if queue.requests:
-            # As in _queue().
-            first = queue.claim(not queue.in_service and self.outbound.has_room(self.adj))
-            if first is not None:
-                if self._phase is _SEND:  # The client had to read before.
-                    self._queued_again_at = -inf
-                self._start(first)
+            self._queue(())
             return
         request = self.request
         is_invited = self.sent_continue or request is None or not request.expect_continue
         if not is_invited and queue.is_idle():
             self.send_continue()
 
-    def _start(self, first: Any) -> None:
-        if first.error:
-            self._answer_refused(first)
-        else:
-            if self.outbound.pending:
-                # Of a worker that has not reported: it shall not seem to be the next one's.
-                self.outbound.settle_last_part()
-            self._in_service = True
-            self._queued_at = self.event_loop.now
-            self.event_loop.start_soon(self)
-
     def start_service(self) -> None:
         """Hand the first request to the workers; the event loop calls it."""
         self.server.add_task(self)
+
+    def start_together(self, channels: deque[Any]) -> None:
+        """Start all of them at once, and take them off, where they are of one server and alike.
+
+        Does nothing where somebody's own method is to see each of them.
+        """
+        kind, server = type(self), self.server
+        others = [each for each in channels if each.server is not server or type(each) is not kind]
+        if others or kind.start_service is not HTTPChannel.start_service:
+            return
+        add_tasks = getattr(server, "add_tasks", None)
+        if add_tasks is not None and add_tasks(channels):
+            channels.clear()
 
     def send_continue(self) -> None:
         """Invite the body of the request being received (RFC 9110, 10.1.1)."""
@@ -1247,6 +1260,8 @@ class HTTPChannel(PhasedChannel):
             self.write_soon(b"".join(parts))
         elif last and len(parts) == 1:
             self.outbound.append_last(parts[0], self.adj, not self._answers)
+        elif last and len(parts) <= MOST_PARTS:
+            self.outbound.append_last(parts, self.adj, not self._answers)
         else:
             size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
             self.outbound.append(parts, size, self.adj, not self._answers)

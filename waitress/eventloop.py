@@ -431,6 +431,9 @@ class EventLoop:
     def start_soon(self, obj: Any) -> None:
         """Call ``obj.start_service()`` when the events of this pass have been handled.
 
+        Of several the first is asked before whether it can start all of them at once:
+        ``obj.start_together(objs)`` takes off that deque what it has started.
+
         Outside of a pass, when somebody drives the objects by hand, at once.
         """
         if self._in_pass:
@@ -819,6 +822,9 @@ class EventLoop:
         try:
             for pool in pools:
                 pool.hold_wakeups()
+            if count > 1:
+                first = starting[0]
+                self._guard(first, first.start_together, starting)
             while starting:
                 obj = starting.popleft()
                 try:

@@ -33,7 +33,13 @@ from typing import Any, Protocol
 from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.spool import SpoolBudget, SpoolFile
 
-__all__ = ["ClientDisconnected", "FileFailedError", "OutboundBuffer", "OutboundLimits"]
+__all__ = [
+    "MOST_PARTS",
+    "ClientDisconnected",
+    "FileFailedError",
+    "OutboundBuffer",
+    "OutboundLimits",
+]
 
 #: A temporary file ends here and another begins, so that what a slow client has read of
 #: an endless response does not stay on the disk. In bytes.
@@ -66,7 +72,7 @@ MOST_FILES = 4
 
 #: As many buffers as every system takes in one sendmsg (POSIX guarantees 16, all have
 #: 1024). Many, because each call also wakes the client, which costs more than the call.
-_MOST_PARTS = 512
+MOST_PARTS = 512
 
 
 class _SpoolSegment:
@@ -166,9 +172,9 @@ def _tell_nobody() -> None:
 class OutboundBuffer:
     """The unsent bytes of one connection.
 
-    Most responses are one bytes object, and are made while nothing is pending. Such a one
-    becomes the *last part*, which needs no lock because it changes hands as a whole: it is
-    the worker's until the service ends, and the loop's from then on.
+    Most responses are made in one go, while nothing is pending. Such a one becomes the *last
+    part*, which needs no lock because it changes hands as a whole: it is the worker's until the
+    service ends, and the loop's from then on.
 
     Invariant: :attr:`pending` is the length of the last part, or the sum of the segments'
     lengths. There are both for no longer than :meth:`advance` takes to forget what was sent,
@@ -206,8 +212,8 @@ class OutboundBuffer:
         self._files = self._in_files = 0
         #: All unsent octets. Together with a last part its owner sets it, without the lock.
         self.pending = 0
-        #: See above.
-        self.last_part: bytes | None = None
+        #: See above; a few bytes objects where a large body follows its head.
+        self.last_part: bytes | Sequence[bytes] | None = None
         #: Octets sent since the connection began.
         self.sent_total = 0
         self.is_closed = False
@@ -247,7 +253,9 @@ class OutboundBuffer:
             if self._offset:
                 segments[0] = memoryview(segments[0])[self._offset :]
             last_part = self.last_part  # Read once: the loop drops it without the lock.
-        return segments if last_part is None else [*segments, last_part]
+        if last_part is not None:
+            segments.extend((last_part,) if isinstance(last_part, bytes) else last_part)
+        return segments
 
     @property
     def holds_spool(self) -> bool:
@@ -299,11 +307,20 @@ class OutboundBuffer:
             self._wait_for_room(size, high_watermark)
         self._spool(parts, size, getattr(limits, "spool_dir", None))
 
-    def append_last(self, part: bytes, limits: OutboundLimits, may_wait: bool = True) -> None:
-        """Add the last bytes of a response; all else as :meth:`append`."""
-        size = len(part)
+    def append_last(
+        self, part: bytes | Sequence[bytes], limits: OutboundLimits, may_wait: bool = True
+    ) -> None:
+        """Add the last bytes of a response; all else as :meth:`append`.
+
+        Args:
+            part: one bytes object, or up to :data:`MOST_PARTS` of them.
+            limits: the settings.
+            may_wait: as there.
+        """
+        is_one = type(part) is bytes
+        size = len(part) if is_one else sum(map(len, part))  # type: ignore[arg-type]
         if self.pending or self.is_closed or not 0 < size < 2 * limits.outbuf_overflow:
-            self.append((part,), size, limits, may_wait)
+            self.append((part,) if is_one else part, size, limits, may_wait)  # type: ignore[arg-type]
             return
         # With nothing pending the loop sends nothing; but it may close.
         self.last_part = part
@@ -319,8 +336,9 @@ class OutboundBuffer:
             self._settle_last_part_locked()
 
     def _settle_last_part_locked(self) -> None:
-        if self.last_part is not None:
-            self._segments.append(self.last_part)
+        last_part = self.last_part
+        if last_part is not None:
+            self._segments.extend((last_part,) if isinstance(last_part, bytes) else last_part)
             self.last_part = None
 
     def has_room(self, limits: OutboundLimits) -> bool:
@@ -483,11 +501,11 @@ class OutboundBuffer:
                 return None
             return segment.extent()  # type: ignore[union-attr]
 
-    def peek(self, limit: int) -> bytes | list[bytes | memoryview]:
+    def peek(self, limit: int) -> bytes | Sequence[bytes | memoryview]:
         """Return the next unsent octets, about ``limit`` at the most, without copying.
 
-        One bytes object, where there is no more; else a list of what can be sent at once,
-        which is empty when the buffer was closed meanwhile. What lies in a file is read.
+        One bytes object, where there is no more; else all that can be sent at once,
+        which is nothing when the buffer was closed meanwhile. What lies in a file is read.
 
         Raises:
             FileFailedError: a file cannot be read, or is shorter than it was.
@@ -519,11 +537,11 @@ class OutboundBuffer:
         """Return views of the bytes objects in front, and the file behind if there is room."""
         segments = self._segments
         offset = self._offset
-        if not (offset or self._files) and self.pending <= limit and len(segments) <= _MOST_PARTS:
+        if not (offset or self._files) and self.pending <= limit and len(segments) <= MOST_PARTS:
             return list(segments), None  # type: ignore[arg-type]  # There are no files.
         views: list[bytes | memoryview] = []
         for segment in segments:
-            if limit <= 0 or len(views) == _MOST_PARTS:
+            if limit <= 0 or len(views) == MOST_PARTS:
                 break
             if not isinstance(segment, bytes):
                 return views, segment

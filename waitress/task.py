@@ -379,12 +379,6 @@ class Task:
         channel = self.channel
         request = self.request
         headers = request.headers
-        # A parser that was not fed but filled in by hand has not decided anything: what it says
-        # can only narrow what the field says.
-        if "CONNECTION" in headers:
-            keeps_alive = client_keeps_alive(version, headers["CONNECTION"])
-        else:
-            keeps_alive = version == "1.1"
         try:
             is_head = request.command == "HEAD"
             ends = request.connection_close or channel.wants_to_close()  # type: ignore[attr-defined]
@@ -394,11 +388,19 @@ class Task:
             ends = getattr(request, "connection_close", False) or (
                 wants_to_close is not None and wants_to_close()
             )
+        if ends or self.close_on_finish:
+            keeps_alive = False
+        # A parser that was not fed but filled in by hand has not decided anything: what it says
+        # can only narrow what the field says.
+        elif "CONNECTION" in headers:
+            keeps_alive = client_keeps_alive(version, headers["CONNECTION"])
+        else:
+            keeps_alive = version == "1.1"
         circumstances = (
             version,
             is_head,
             content_length is not None,
-            keeps_alive and not (self.close_on_finish or ends),
+            keeps_alive,
             channel.server.adj.ident,
         )
         try:

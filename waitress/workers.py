@@ -37,7 +37,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import inf
 from typing import Any, Protocol
 
@@ -328,6 +328,18 @@ class ThreadedTaskDispatcher:
             depth -= len(self.threads) - self.stop_count - self.active_count  # the idle ones
         if depth > self._noted_depth:
             self._note_depth(depth)
+
+    def add_tasks(self, tasks: Iterable[Task]) -> bool:
+        """Queue several tasks at once, for who holds the wake-ups.
+
+        Nothing, and false, for anybody else, and where ``add_task`` is somebody's own.
+        """
+        is_ours = getattr(self.add_task, "__func__", None) is ThreadedTaskDispatcher.add_task
+        if not is_ours or self._gatherer != threading.get_ident():
+            return False
+        self.queue.extend(tasks)
+        self._has_gathered = True
+        return True
 
     def hold_wakeups(self) -> None:
         """Wake nobody for the tasks that are added from now on, until :meth:`wake_first`.

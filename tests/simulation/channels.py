@@ -117,8 +117,8 @@ class SimulatedChannel(HTTPChannel):
         return append_and_tell
 
     def _sizing_last(self, append_last: Callable[..., Any]) -> Callable[..., Any]:
-        def append_and_tell(part: bytes, *args: Any, **kw: Any) -> Any:
-            self.appending = len(part)
+        def append_and_tell(part: Any, *args: Any, **kw: Any) -> Any:
+            self.appending = len(part) if isinstance(part, bytes) else sum(map(len, part))
             return append_last(part, *args, **kw)
 
         return append_and_tell

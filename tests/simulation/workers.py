@@ -16,7 +16,7 @@ import random
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from waitress import (
@@ -214,6 +214,13 @@ class Scheduler:
         self.point("hand-over")
         self.queue.append(task)
         self.note("%s is queued", task)
+
+    def add_tasks(self, tasks: Iterable[Any]) -> bool:
+        self.point("hand-over")
+        for task in tasks:
+            self.queue.append(task)
+            self.note("%s is queued", task)
+        return True
 
     def waiting(self) -> int:
         """Count those for whom no thread is free."""
