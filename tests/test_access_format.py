@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.timelines import make_timeline, refused_timeline
-from waitress.access_format import ATOMS, NAMED, VALUE_CHARACTERS, make_format
+from waitress.access_format import ATOMS, NAMED, VALUE_CHARACTERS, _escaping, make_format
 from waitress.timeline import Timeline
 
 #: As the usual parsers have it, which know nothing of escapes.
@@ -311,3 +311,17 @@ def test_the_atoms_of_the_manual_are_all_there_are() -> None:
     table = manual().split("     - Value\n")[1].split("   * - ``%({name}i)s``")[0]
     shown = re.findall(r"   \* - ``%\((\w+)\)s``\n     - (.*)\n", table)
     assert shown == list(ATOMS.items())
+
+
+class TestARememberedValue:
+    def test_is_escaped_as_the_place_wants_where_it_stands(self):
+        timeline = make_timeline(headers={"USER_AGENT": "a;b c"})
+        for _ in range(2):
+            assert line_of("%(a)s|%(U)s;", timeline) == "a\\x3bb\\x20c|/p;"
+            assert line_of('"%(a)s" %(U)s', timeline) == '"a;b c" /p'
+
+    def test_is_not_kept_for_ever(self):
+        escape = _escaping("]")
+        for number in range(1000):
+            assert escape(f"[{number}]") == f"[{number}\\x5d"
+        assert escape.cache_info().currsize < 100

@@ -14,6 +14,7 @@ Row 2: imports access_values and timeline.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -73,7 +74,11 @@ _ATOM = re.compile(r"%(?:(%)|\((\{[^{}()]+\}[ioe]|\w+)\)s)?")
 # What has no business in the text of a format; a tab may separate fields.
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
-_Piece = Callable[[Facts], str]
+#: How many values are remembered with what they are when escaped. Of one line most are those
+#: of many others, and 64 of them take a mebibyte or two where clients make them as long as they can.
+_ESCAPED_KEPT = 64
+
+_Piece = Callable[[Facts], "str | None"]
 
 
 class Format(Protocol):
@@ -114,12 +119,14 @@ class _AtomFormat:
 
     def __init__(self, text: str) -> None:
         self.environ_names = {"REMOTE_ADDR", "REMOTE_USER"}
-        self._pieces: list[str | _Piece] = []
+        #: What writes each of the atoms, and the text with ``%s`` in their places.
+        self._pieces: list[_Piece] = []
+        self._template = ""
         control = _CONTROL.search(text)
         if control is not None:
             raise ValueError(f"there is a control character at position {control.start()}")
         self._compile(text)
-        if all(isinstance(piece, str) for piece in self._pieces):
+        if not self._pieces:
             raise ValueError("there is no atom, such as %(h)s, and no format of that name")
 
     def _compile(self, text: str) -> None:
@@ -131,12 +138,12 @@ class _AtomFormat:
             if part.follower != "\\" and not part.follower.isalnum():
                 endings[part.in_quotes] += part.follower
         for part in parts:
-            self._pieces.append(
-                self._piece(part.text, endings[part.in_quotes]) if part.is_atom else part.text
-            )
+            if part.is_atom:
+                self._pieces.append(self._piece(part.text, endings[part.in_quotes]))
+            self._template += "%s" if part.is_atom else part.text.replace("%", "%%")
 
     def _piece(self, name: str, ending: str) -> _Piece:
-        """Return what writes an atom, escaped according to where it stands."""
+        """Return what writes an atom, escaped according to where it stands; nothing for none."""
         if name.startswith("{"):
             inner, kind = name[1:-2], name[-1]
             value = BRACED[kind](inner)
@@ -147,16 +154,16 @@ class _AtomFormat:
         else:
             raise ValueError(f"there is no atom %({name})s")
         if name in SAFE:
-            return lambda facts: value(facts) or "-"
+            return value
         if name == "r":
             # Three words for every reader, whatever was refused.
             word = _escaping(ending + " ")
-            return lambda facts: " ".join(map(word, request_words(facts))) or "-"
+            return lambda facts: " ".join(map(word, request_words(facts)))
         escape = _escaping(ending)
 
-        def piece(facts: Facts) -> str:
+        def piece(facts: Facts) -> str | None:
             text = value(facts)
-            return escape(text) if text else "-"
+            return escape(text) if text else None
 
         return piece
 
@@ -165,9 +172,7 @@ class _AtomFormat:
 
     def render(self, timeline: Timeline, capture: Capture) -> str:
         facts = Facts(timeline, capture)
-        return "".join(
-            [piece if isinstance(piece, str) else piece(facts) for piece in self._pieces]
-        )
+        return self._template % tuple([piece(facts) or "-" for piece in self._pieces])
 
 
 class _Part(NamedTuple):
@@ -207,6 +212,7 @@ def _no_atom(text: str, place: int) -> str:
     return f"the percent sign at position {place} begins no atom; write %% for itself"
 
 
+@functools.cache  # As many as the formats of the process have of them.
 def _escaping(ending: str) -> Callable[[str], str]:
     r"""Return what escapes a value so that nothing in it can end it.
 
@@ -216,6 +222,7 @@ def _escaping(ending: str) -> Callable[[str], str]:
     """
     unsafe = re.compile(f'[^\x20-\x7e]|["\\\\{re.escape(ending)}]')
 
+    @functools.lru_cache(_ESCAPED_KEPT)
     def escape(text: str) -> str:
         text = _cut(text)
         if text == "-":

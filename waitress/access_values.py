@@ -110,11 +110,15 @@ def _between(begin: float | None, end: float | None, else_end: float | None) -> 
         end = else_end
     if begin is None or end is None:
         return None
-    return max(round((end - begin) * 1_000_000), 0)
+    return round((end - begin) * 1_000_000) if end > begin else 0
 
 
 def _duration(phase: Callable[[Timeline], int | None]) -> Value:
-    return lambda facts: _number(phase(facts.timeline))
+    def value(facts: Facts) -> str | None:
+        lasted = phase(facts.timeline)
+        return None if lasted is None else str(lasted)
+
+    return value
 
 
 def _number(value: int | None) -> str | None:
@@ -153,16 +157,16 @@ def request_words(facts: Facts) -> list[str]:
     line = facts.timeline
     if not line.method:
         return []
-    words = [line.method, _target(line), protocol(facts)]
-    return [word for word in words if word]
+    words = [line.method]
+    if target := f"{line.path}?{line.query}" if line.query else line.path:
+        words.append(target)
+    if line.version:
+        words.append(f"HTTP/{line.version}")
+    return words
 
 
 def _request_line(facts: Facts) -> str:
     return " ".join(request_words(facts))
-
-
-def _target(timeline: Timeline) -> str:
-    return f"{timeline.path}?{timeline.query}" if timeline.query else timeline.path
 
 
 def protocol(facts: Facts) -> str | None:
@@ -173,13 +177,17 @@ def protocol(facts: Facts) -> str | None:
 
 def status_code(timeline: Timeline) -> int | None:
     """Return the response's status code, if there was a response that had one."""
-    code = timeline.status[:3]
+    return _status_code(timeline.status[:3])
+
+
+@functools.lru_cache(64)
+def _status_code(code: str) -> int | None:
     return int(code) if len(code) == 3 and code.isascii() and code.isdigit() else None
 
 
 def _status(facts: Facts) -> str:
-    code = status_code(facts.timeline)
-    return "000" if code is None else str(code)
+    code = facts.timeline.status[:3]
+    return "000" if _status_code(code) is None else code
 
 
 def body_bytes(timeline: Timeline) -> int:

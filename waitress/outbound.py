@@ -557,18 +557,19 @@ class OutboundBuffer:
 
         Returns:
             The marks that they pass, and the files that they exhaust, for the caller to
-            close without the lock; ``None`` when there is neither.
+            close without the lock; ``None`` when there is neither, as a rule.
 
         Raises:
             FileFailedError: the application's file; what was sent is not dropped, and there
                 is nothing left to do but to close.
         """
         if self.last_part is not None:
-            if count == self.pending and not self._marks:
+            if count == self.pending:
                 self.last_part = None
                 self.pending = 0
                 self.sent_total += count
-                return None
+                # Its worker has said what it had to, and no other has begun.
+                return (self._take_passed(), []) if self._marks else None
             self.settle_last_part()
         with self._lock:
             if self.is_closed:
@@ -581,12 +582,17 @@ class OutboundBuffer:
                 self._offset = 0
                 return None
             drained = self._drop_locked(count)
-            passed: list[Any] = []
-            while self._marks and self._marks[0][0] <= self.sent_total:
-                passed.append(self._marks.pop(0)[1])
+            passed = self._take_passed()
             if self.worker_is_waiting and self.pending <= self._wakes_at:
                 self._wake_worker_locked()
         return (passed, drained) if passed or drained else None
+
+    def _take_passed(self) -> list[Any]:
+        """Take off, and return, what is to be told of what was sent."""
+        marks = self._marks
+        passed = [what for position, what in marks if position <= self.sent_total]
+        del marks[: len(passed)]  # They are in order.
+        return passed
 
     def _drop_locked(self, count: int) -> list[Any]:
         """Drop octets in front; return the files that have no more."""
