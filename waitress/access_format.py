@@ -74,8 +74,8 @@ _ATOM = re.compile(r"%(?:(%)|\((\{[^{}()]+\}[ioe]|\w+)\)s)?")
 # What has no business in the text of a format; a tab may separate fields.
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
-#: How many values are remembered with what they are when escaped. Of one line most are those
-#: of many others, and 64 of them take a mebibyte or two where clients make them as long as they can.
+#: How many values are remembered with what they are when escaped, since most of one line are those
+#: of many others. They take some mebibytes where clients make them as long as they can.
 _ESCAPED_KEPT = 64
 
 _Piece = Callable[[Facts], "str | None"]
