@@ -774,7 +774,7 @@ def test_one_piece_larger_than_a_turn_allows_leaves_in_several(simulate: Simulat
     sizes = []
     plain_send = sim.channel.send
     sim.channel.send = lambda data: sizes.append(len(data)) or plain_send(data)
-    sim.channel.outbound.append_last(b"x" * (SEND_BYTES + 5), sim.server.adj)
+    sim.channel.outbound.append_last(b"x" * (SEND_BYTES + 5), SEND_BYTES + 5, sim.server.adj)
     sim.channel.handle_write()
     sim.settle()
     assert sizes[0] == SEND_BYTES

@@ -52,6 +52,10 @@ class Outbound(OutboundBuffer):
     def put(self, *parts, limits=LIMITS, may_wait=True):
         self.append(parts, sum(map(len, parts)), limits, may_wait)
 
+    def put_last(self, part, limits=LIMITS, may_wait=True):
+        size = len(part) if isinstance(part, bytes) else sum(map(len, part))
+        self.append_last(part, size, limits, may_wait)
+
     def look(self, limit=1 << 20):
         """Return what one turn would send."""
         found = self.peek(limit)
@@ -157,7 +161,7 @@ class TestTheLastPart:
         data = b"hello"
         lock, outbound._lock = outbound._lock, None
         try:
-            outbound.append_last(data, LIMITS)
+            outbound.put_last(data)
             assert outbound.pending == 5
             assert outbound.peek(5) is data
             assert outbound.advance(5) is None
@@ -169,7 +173,7 @@ class TestTheLastPart:
         data = (b"head", b"body")
         lock, outbound._lock = outbound._lock, None
         try:
-            outbound.append_last(data, LIMITS)
+            outbound.put_last(data)
             assert outbound.pending == 8
             assert outbound.peek(8) is data
             assert outbound.advance(8) is None
@@ -178,79 +182,79 @@ class TestTheLastPart:
         assert (outbound.pending, outbound.sent_total, outbound.last_part) == (0, 8, None)
 
     def test_is_as_all_else_where_it_is_several(self, outbound):
-        outbound.append_last((b"head", b"body"), LIMITS)
+        outbound.put_last((b"head", b"body"))
         assert outbound.segments == [b"head", b"body"]
         outbound.advance(5)
-        outbound.append_last((b"more", b"still"), LIMITS)
+        outbound.put_last((b"more", b"still"))
         assert outbound.last_part is None
         assert outbound.take() == b"odymorestill"
 
     def test_goes_in_pieces_where_it_is_several(self, outbound):
-        outbound.append_last((b"head", b"body"), LIMITS)
+        outbound.put_last((b"head", b"body"))
         assert outbound.take(6) == b"headbo"
         assert outbound.take(6) == b"dy"
 
     def test_is_counted_and_shown_as_all_else(self, outbound):
-        outbound.append_last(b"hello", LIMITS)
+        outbound.put_last(b"hello")
         assert outbound.segments == [b"hello"]
         assert outbound.memory_bytes == outbound.appended_total == 5
 
     def test_goes_on_after_a_short_send(self, outbound):
-        outbound.append_last(b"hello", LIMITS)
+        outbound.put_last(b"hello")
         outbound.advance(2)
         assert (outbound.pending, outbound.sent_total) == (3, 2)
         assert outbound.take() == b"llo"
 
     def test_goes_in_pieces_where_it_is_large(self, outbound):
-        outbound.append_last(b"hello", LIMITS)
+        outbound.put_last(b"hello")
         assert outbound.take(3) == b"hel"
         assert outbound.take(3) == b"lo"
 
     def test_waits_behind_what_is_there(self, outbound):
         outbound.put(b"a")
-        outbound.append_last(b"b", LIMITS)
+        outbound.put_last(b"b")
         assert outbound.last_part is None
         assert outbound.take() == b"ab"
 
     def test_leaves_before_what_comes_behind_it_all_the_same(self, outbound):
-        outbound.append_last(b"a", LIMITS)
+        outbound.put_last(b"a")
         outbound.put(b"b")
         assert outbound.take() == b"ab"
-        outbound.append_last(b"c", LIMITS)
+        outbound.put_last(b"c")
         outbound.append_file(prepared(b"d"))
         assert outbound.take() == b"cd"
 
     def test_is_as_all_else_once_settled(self, outbound):
-        outbound.append_last(b"a", LIMITS)
+        outbound.put_last(b"a")
         for _ in range(2):
             outbound.settle_last_part()
         assert outbound.last_part is None
-        outbound.append_last(b"b", LIMITS)
+        outbound.put_last(b"b")
         assert outbound.take() == b"ab"
 
     def test_of_no_bytes_is_none(self, outbound):
-        outbound.append_last(b"", LIMITS)
+        outbound.put_last(b"")
         assert outbound.last_part is None
-        outbound.append_last(b"a", LIMITS)
+        outbound.put_last(b"a")
         assert outbound.take() == b"a"
 
     def test_of_twice_the_size_goes_to_a_file(self, outbound):
-        outbound.append_last(b"x" * 199, LIMITS)
+        outbound.put_last(b"x" * 199)
         assert outbound.last_part is not None
         outbound.take()
-        outbound.append_last(b"x" * 200, LIMITS)
+        outbound.put_last(b"x" * 200)
         assert kinds(outbound) == ["SpoolSegment"]
 
     def test_never_waits_for_room_where_nobody_may(self):
         outbound = Outbound()
         outbound.put(b"x" * 1001, limits=AMPLE)
-        outbound.append_last(b"y" * 1000, LIMITS, may_wait=False)
+        outbound.put_last(b"y" * 1000, may_wait=False)
         assert outbound.pending == 2001
         outbound.close()
 
     def test_passes_the_marks_behind_it(self, outbound):
         outbound.mark_next("begin")
-        outbound.append_last(b"hello", LIMITS)
+        outbound.put_last(b"hello")
         assert not outbound.mark("end")
         outbound.take(1)
         assert outbound.passed == ["begin"]
@@ -258,11 +262,11 @@ class TestTheLastPart:
         assert outbound.passed == ["end"]
 
     def test_is_dropped_with_the_connection(self, outbound):
-        outbound.append_last(b"hello", LIMITS)
+        outbound.put_last(b"hello")
         outbound.close()
         assert (outbound.pending, outbound.last_part) == (0, None)
         with pytest.raises(ClientDisconnected):
-            outbound.append_last(b"more", LIMITS)
+            outbound.put_last(b"more")
 
     def test_of_a_connection_that_is_closed_meanwhile_is_not_kept(self, outbound):
         class Closing:
@@ -272,7 +276,7 @@ class TestTheLastPart:
                 return 100
 
         with pytest.raises(ClientDisconnected):
-            outbound.append_last(b"hello", Closing())
+            outbound.put_last(b"hello", Closing())
         assert (outbound.pending, outbound.last_part) == (0, None)
 
 
@@ -829,7 +833,7 @@ def test_whatever_comes_leaves_once_in_order_and_is_counted(steps):
             data = bytes(next(octets) for _ in range(value))
             cut = next(octets)
             parts = data if cut > value else (data[:cut], data[cut:])
-            outbound.append_last(parts, LIMITS, may_wait=False)
+            outbound.put_last(parts, may_wait=False)
             expected += data
         elif step == "file":
             data = bytes(next(octets) for _ in range(value))

@@ -1258,12 +1258,13 @@ class HTTPChannel(PhasedChannel):
         if not is_ours:
             # Somebody's own, of a subclass or of this very object, is to see every byte.
             self.write_soon(b"".join(parts))
-        elif last and len(parts) == 1:
-            self.outbound.append_last(parts[0], self.adj, not self._answers)
-        elif last and len(parts) <= MOST_PARTS:
-            self.outbound.append_last(parts, self.adj, not self._answers)
+            return
+        count = len(parts)
+        size = len(parts[0]) if count == 1 else sum(map(len, parts))
+        if last and count <= MOST_PARTS:
+            part = parts[0] if count == 1 else parts
+            self.outbound.append_last(part, size, self.adj, not self._answers)
         else:
-            size = len(parts[0]) if len(parts) == 1 else sum(map(len, parts))
             self.outbound.append(parts, size, self.adj, not self._answers)
             if not last:
                 self._report()

@@ -308,19 +308,23 @@ class OutboundBuffer:
         self._spool(parts, size, getattr(limits, "spool_dir", None))
 
     def append_last(
-        self, part: bytes | Sequence[bytes], limits: OutboundLimits, may_wait: bool = True
+        self,
+        part: bytes | Sequence[bytes],
+        size: int,
+        limits: OutboundLimits,
+        may_wait: bool = True,
     ) -> None:
         """Add the last bytes of a response; all else as :meth:`append`.
 
         Args:
             part: one bytes object, or up to :data:`MOST_PARTS` of them.
+            size: the sum of their lengths.
             limits: the settings.
             may_wait: as there.
         """
-        is_one = type(part) is bytes
-        size = len(part) if is_one else sum(map(len, part))  # type: ignore[arg-type]
         if self.pending or self.is_closed or not 0 < size < 2 * limits.outbuf_overflow:
-            self.append((part,) if is_one else part, size, limits, may_wait)  # type: ignore[arg-type]
+            parts = (part,) if isinstance(part, bytes) else part
+            self.append(parts, size, limits, may_wait)
             return
         # With nothing pending the loop sends nothing; but it may close.
         self.last_part = part

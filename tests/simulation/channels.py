@@ -53,7 +53,7 @@ class SimulatedChannel(HTTPChannel):
         point = run.scheduler.point
         outbound: Any = self.outbound
         outbound.append = _between(point, "append", self._sizing(outbound.append))
-        outbound.append_last = _between(point, "append", self._sizing_last(outbound.append_last))
+        outbound.append_last = _between(point, "append", self._sizing(outbound.append_last))
         outbound.append_file = _between(point, "append", outbound.append_file)
         outbound._lock = Lock(run.scheduler)
         queue: Any = self.request_queue
@@ -113,13 +113,6 @@ class SimulatedChannel(HTTPChannel):
         def append_and_tell(parts: Any, size: int, *args: Any, **kw: Any) -> Any:
             self.appending = size
             return append(parts, size, *args, **kw)
-
-        return append_and_tell
-
-    def _sizing_last(self, append_last: Callable[..., Any]) -> Callable[..., Any]:
-        def append_and_tell(part: Any, *args: Any, **kw: Any) -> Any:
-            self.appending = len(part) if isinstance(part, bytes) else sum(map(len, part))
-            return append_last(part, *args, **kw)
 
         return append_and_tell
 
