@@ -12,7 +12,7 @@ move it. Lengths are asked for with ``x.__len__()``, because ``len(x)`` refuses 
 exceeds ``sys.maxsize`` and a file may well do so on a 32-bit platform.
 
 Nothing here locks, and nothing knows of sockets, requests or settings.
-Row 0: imports nothing of the package.
+Row 1: imports instance_defaults.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from io import SEEK_CUR, SEEK_END, BufferedRandom, BufferedReader, BytesIO, FileIO
 from typing import IO, Any, Protocol
+
+from waitress.instance_defaults import InstanceDefaults
 
 __all__ = [
     "COPY_BYTES",
@@ -384,7 +386,7 @@ class ReadOnlyFileBasedBuffer(FileBasedBuffer):
         raise NotImplementedError
 
 
-class OverflowableBuffer:
+class OverflowableBuffer(metaclass=InstanceDefaults, in_instances=("buf", "strbuf")):
     """Keep bytes wherever so many of them are best kept.
 
     Fewer than ``STRBUF_LIMIT`` bytes stay one ``bytes`` object (``strbuf``); more go
@@ -413,7 +415,7 @@ class OverflowableBuffer:
     files: HasSpareFiles | None = None
 
     def __init__(self, overflow: int, spool_dir: str | None = None, expected: int = 0) -> None:
-        self.buf = None  # These two are read for each body: faster here than in the class.
+        self.buf = None
         self.strbuf = b""
         self.overflow = overflow
         self.spool_dir = spool_dir

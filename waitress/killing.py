@@ -11,7 +11,7 @@ it, before it does anything else.
 A switch is fired once. That is what makes disarming safe: the exception may come in the
 middle of it, but then it has come, and disarming anew is not disturbed.
 
-Row 1: imports buffers.
+Row 2: imports buffers.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Both receivers share an interface: ``received(data)``, ``completed``, ``error``,
 ``buf``/``getbuf()``, ``getfile()`` and ``__len__``. Neither raises on bad input: it sets
 ``error`` and takes no more. What the buffer raises passes through.
 
-Row 2: imports ``rfc7230``, ``utilities``.
+Row 2: imports ``instance_defaults``, ``rfc7230``, ``utilities``.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import enum
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from waitress.instance_defaults import InstanceDefaults
 from waitress.rfc7230 import (
     CHUNK_EXT_RE,
     FORBIDDEN_TRAILER_FIELDS,
@@ -69,7 +70,7 @@ class _Buffer(Protocol):
     def __len__(self) -> int: ...
 
 
-class FixedStreamReceiver:
+class FixedStreamReceiver(metaclass=InstanceDefaults, in_instances=("completed", "error")):
     """Receive a body of known length (RFC 9112, 6.3 (6)).
 
     Args:
@@ -87,7 +88,8 @@ class FixedStreamReceiver:
         #: Octets still to come.
         self.remain = cl
         self.buf = buf
-        self.error = None  # Asked for each piece, and read faster here than in the class.
+        self.completed = False
+        self.error = None
 
     def __len__(self) -> int:
         """Say how many octets of content are in the buffer."""
