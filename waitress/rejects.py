@@ -63,11 +63,13 @@ class Rejects(Observer):
     Threads: any.
     """
 
+    # It is asked for several times in each request, and CPython finds what stands in a slot at
+    # once, but not a default of the class.
+    __slots__ = ("listening",)
+
     def __init__(self, logger: logging.Logger = reject_logger) -> None:
         self.logger = logger
         self.counts = RejectCounts()
-        # The default of the class; but it is asked for several times in each request, and
-        # CPython finds it in the instance at once.
         self.listening = False
 
     def refused(self, refusal: Refusal) -> None:
