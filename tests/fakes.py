@@ -561,7 +561,7 @@ class SteppedDispatcher:
         """Queue a task."""
         self.queue.append(task)
 
-    def add_tasks(self, tasks: Sequence[Any]) -> bool:
+    def add_gathered(self, tasks: Sequence[Any]) -> bool:
         """Queue several tasks."""
         self.queue.extend(tasks)
         self.batches.append(len(tasks))

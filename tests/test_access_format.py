@@ -12,7 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.timelines import make_timeline, refused_timeline
-from waitress.access_format import ATOMS, NAMED, VALUE_CHARACTERS, _escaping, make_format
+from waitress.access_format import ATOMS, NAMED, VALUE_CHARACTERS, _Escaping, make_format
 from waitress.timeline import Timeline
 
 #: As the usual parsers have it, which know nothing of escapes.
@@ -321,7 +321,13 @@ class TestARememberedValue:
             assert line_of('"%(a)s" %(U)s', timeline) == '"a;b c" /p'
 
     def test_is_not_kept_for_ever(self):
-        escape = _escaping("]")
+        escape = _Escaping("]")
         for number in range(1000):
-            assert escape(f"[{number}]") == f"[{number}\\x5d"
-        assert escape.cache_info().currsize < 100
+            assert escape[f"[{number}]"] == f"[{number}\\x5d"
+        assert 0 < len(escape) <= 128
+
+    def test_is_not_kept_where_it_is_long(self):
+        escape = _Escaping("]")
+        for size in (256, 257):
+            assert escape["]" * size] == "\\x5d" * size
+        assert list(escape) == ["]" * 256]

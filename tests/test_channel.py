@@ -11,8 +11,8 @@ import struct
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from math import inf
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,9 +22,11 @@ from tests.functional.applications import Never, hello, large, path
 from tests.looping import InThread, may_fork
 from waitress import forks, tcp
 from waitress.adjustments import Adjustments
+from waitress.base_server import BaseWSGIServer
 from waitress.buffers import BytesIOBasedBuffer, ReadOnlyFileBasedBuffer
 from waitress.channel import SEND_BYTES, ChannelState, ClientDisconnected, HTTPChannel, Phase
 from waitress.eventloop import ExitNow
+from waitress.outbound import MOST_PARTS
 from waitress.parser import HTTPRequestParser
 from waitress.request_queue import RequestQueue
 from waitress.utilities import BadRequest
@@ -909,6 +911,20 @@ def test_loop_can_be_ended_by_who_reads_a_new_connection(simulate: Simulate) -> 
         sim.turn()
 
 
+@pytest.mark.parametrize(("count", "is_one"), [(MOST_PARTS, True), (MOST_PARTS + 1, False)])
+def test_last_bytes_change_hands_as_a_whole_as_far_as_they_can_be_sent_so(
+    simulate: Simulate, count: int, is_one: bool
+) -> None:
+    sim = simulate(hello)
+    client = sim.connect()
+    outbound = sim.channel.outbound
+    sim.channel.writev_soon([b"x"] * count, last=True)
+    assert (outbound.last_part is not None) is is_one
+    sim.channel.handle_ready()
+    sim.settle()
+    assert client.data == b"x" * count
+
+
 class TestRequestsThatComeTogether:
     """What several clients send between two looks is handed over in one go."""
 
@@ -931,16 +947,28 @@ class TestRequestsThatComeTogether:
         sim.settle()
         assert self.answers(clients) == [b"hello"] * 3
 
-    def test_are_queued_one_by_one_where_somebody_is_to_see_each(self, simulate: Simulate) -> None:
+    @pytest.mark.parametrize("where", ["class", "instance"])
+    @pytest.mark.parametrize("name", ["add_task", "start_service"])
+    def test_are_queued_one_by_one_where_somebody_is_to_see_each(
+        self, simulate: Simulate, monkeypatch: pytest.MonkeyPatch, where: str, name: str
+    ) -> None:
         sim = simulate(hello)
-        add_task, seen = sim.server.add_task, []
-
-        def see(task: Any) -> None:
-            seen.append(task)
-            add_task(task)
-
-        sim.server.add_task = see
         clients = self.clients(sim)
+        seen = []
+
+        def see(self: Any, *args: Any) -> None:
+            seen.append(self)
+            original(self, *args)
+
+        owner: Any = HTTPChannel if name == "start_service" else BaseWSGIServer
+        original = getattr(owner, name)
+        if where == "class":
+            monkeypatch.setattr(owner, name, see)
+        elif name == "add_task":
+            sim.server.add_task = partial(see, sim.server)
+        else:
+            for channel in sim.server.active_channels.values():
+                channel.__class__ = type("Own", (HTTPChannel,), {"start_service": see})
         sim.settle()
         assert (sim.dispatcher.batches, len(seen)) == ([], 3)
         assert self.answers(clients) == [b"hello"] * 3
@@ -948,11 +976,18 @@ class TestRequestsThatComeTogether:
     def test_are_queued_one_by_one_for_a_dispatcher_that_knows_no_other_way(
         self, simulate: Simulate
     ) -> None:
+        """Not even where another one behind it does."""
+
+        class Proxy:
+            def add_task(self, task: Any) -> None:
+                dispatcher.add_task(task)
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(dispatcher, name)
+
         sim = simulate(hello)
         dispatcher = sim.dispatcher
-        sim.server.task_dispatcher = SimpleNamespace(
-            add_task=dispatcher.add_task, shutdown=dispatcher.shutdown
-        )
+        sim.server.task_dispatcher = Proxy()
         clients = self.clients(sim)
         sim.settle()
         assert dispatcher.batches == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from types import SimpleNamespace
 from typing import Any
 
@@ -52,8 +53,10 @@ class TestTheClassItself:
 
 class TestAClassDerivedFromIt:
     def test_has_them_as_any_other(self) -> None:
-        assert vars(Derived)["size"] == 1
         assert (Derived.size, Derived.name) == (1, "derived")
+        assert {"size", "name"} <= set(dir(Derived))
+        with pytest.raises(AttributeError, match="'Derived' has no attribute '__bool__'"):
+            _ = Derived.__bool__  # type: ignore[attr-defined]
 
     def test_may_do_without_init(self) -> None:
         class Bare(LeanToo):
@@ -67,17 +70,70 @@ class TestAClassDerivedFromIt:
         class Mixin:
             size = 5
 
-        class Mixed(Mixin, Lean):
+        class Before(Mixin, Lean):
             pass
 
-        assert (Mixed.size, Mixed.name) == (5, "lean")
+        class Behind(Lean, Mixin):
+            pass
+
+        assert (Before.size, Before.name) == (5, "lean")
+        assert (Behind.size, Behind.name) == (1, "lean")
+
+    def test_may_have_them_of_a_sibling(self) -> None:
+        class Plain(LeanToo):
+            pass
+
+        class Heavy(LeanToo):
+            weight = 9
+
+        class Both(Plain, Heavy):
+            pass
+
+        assert (Both.weight, Both.size) == (9, 1)
+
+    def test_may_have_lean_ones_of_both_kinds(self) -> None:
+        class Both(Derived, LeanToo):
+            pass
+
+        assert (Both.weight, Both.size, Both.name) == (3, 1, "derived")
+
+    def test_may_ask_its_bases(self) -> None:
+        class Asking(LeanToo):
+            @property
+            def weight(self) -> int:  # type: ignore[override]
+                return super().weight + 1
+
+        assert Asking().weight == 4
+
+    def test_may_have_slots(self) -> None:
+        class Slotted(Lean):
+            __slots__ = ("size",)
+
+        assert Slotted().size == 2
+
+    def test_may_be_abstract(self) -> None:
+        class Abstract(Lean, ABC):
+            @abstractmethod
+            def do(self) -> None: ...
+
+        with pytest.raises(TypeError, match="abstract"):
+            Abstract()  # type: ignore[abstract]
+
+    def test_sees_what_is_put_into_the_class_later(self) -> None:
+        class Parent(metaclass=InstanceDefaults, in_instances=("size",)):
+            size = 1
+
+        class Child(Parent):
+            pass
+
+        Parent.size = 7
+        assert (Child.size, Child().size) == (7, 7)
 
     def test_has_those_of_the_class_in_between(self) -> None:
         class Further(Derived):
             pass
 
         assert (Further.size, Further.name) == (1, "derived")
-        assert "size" not in vars(Further)
 
 
 def instances() -> list[Any]:
@@ -96,9 +152,10 @@ def instances() -> list[Any]:
 @pytest.mark.parametrize("instance", instances(), ids=lambda each: type(each).__name__)
 def test_instances_begin_with_them(instance: Any) -> None:
     defaults = type(instance)._defaults
-    assert defaults
-    for name, default in defaults.items():
-        assert vars(instance)[name] == default
+    names = [name for name in dir(defaults) if not name.startswith("_")]
+    assert names
+    for name in names:
+        assert vars(instance)[name] == getattr(defaults, name)
 
 
 @pytest.mark.parametrize("base", [WSGITask, HTTPRequestParser])

@@ -181,6 +181,17 @@ class TestTheLastPart:
             outbound._lock = lock
         assert (outbound.pending, outbound.sent_total, outbound.last_part) == (0, 8, None)
 
+    def test_passes_its_marks_without_the_lock(self, outbound):
+        outbound.mark_next("begin")
+        outbound.put_last(b"hello")
+        outbound.mark("end")
+        lock, outbound._lock = outbound._lock, None
+        try:
+            assert outbound.advance(5) == (["begin", "end"], [])
+        finally:
+            outbound._lock = lock
+        assert outbound.advance(0) is None
+
     def test_is_as_all_else_where_it_is_several(self, outbound):
         outbound.put_last((b"head", b"body"))
         assert outbound.segments == [b"head", b"body"]

@@ -149,35 +149,37 @@ class TestTasksThatAreAddedTogether:
     def test_are_queued_in_order_by_who_holds_the_wake_ups(self, unstarted):
         jobs = [Job(), Job(), Job()]
         unstarted.hold_wakeups()
-        assert unstarted.add_tasks(jobs)
+        assert unstarted.add_gathered(jobs)
         assert list(unstarted.queue) == jobs
 
     def test_are_warned_of_when_workers_are_woken(self, unstarted, caplog):
         unstarted.hold_wakeups()
-        unstarted.add_tasks([Job(), Job()])
+        unstarted.add_gathered([Job(), Job()])
         assert not caplog.messages
         unstarted.wake_first()
         assert caplog.messages == ["Task queue depth is 2"]
 
     def test_are_not_taken_from_anybody_else(self, unstarted):
-        assert not unstarted.add_tasks([Job()])
+        assert not unstarted.add_gathered([Job()])
         unstarted.hold_wakeups()
-        assert not InThread(unstarted.add_tasks, [Job()]).result()
+        assert not InThread(unstarted.add_gathered, [Job()]).result()
         unstarted.wake_first()
-        assert not unstarted.add_tasks([Job()])
+        assert not unstarted.add_gathered([Job()])
         assert not unstarted.queue
 
-    @pytest.mark.parametrize("is_patched", [True, False])
-    def test_are_left_to_an_add_task_of_somebody_s_own(self, is_patched):
+    @pytest.mark.parametrize("where", ["subclass", "instance", "class"])
+    def test_are_left_to_an_add_task_of_somebody_s_own(self, where, monkeypatch):
         class Own(ThreadedTaskDispatcher):
             def add_task(self, task):
                 """Never called here."""
 
-        dispatcher = ThreadedTaskDispatcher() if is_patched else Own()
-        if is_patched:
+        dispatcher = Own() if where == "subclass" else ThreadedTaskDispatcher()
+        if where == "instance":
             dispatcher.add_task = list
+        if where == "class":
+            monkeypatch.setattr(ThreadedTaskDispatcher, "add_task", Own.add_task)
         dispatcher.hold_wakeups()
-        assert not dispatcher.add_tasks([Job()])
+        assert not dispatcher.add_gathered([Job()])
         assert not dispatcher.queue
 
 

@@ -14,7 +14,6 @@ Row 2: imports access_values and timeline.
 
 from __future__ import annotations
 
-import functools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -75,8 +74,9 @@ _ATOM = re.compile(r"%(?:(%)|\((\{[^{}()]+\}[ioe]|\w+)\)s)?")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 #: How many values are remembered with what they are when escaped, since most of one line are those
-#: of many others. They take some mebibytes where clients make them as long as they can.
-_ESCAPED_KEPT = 64
+#: of many others; and how long they are at the most, in characters.
+_MOST_ESCAPED = 128
+_LONGEST_ESCAPED = 256
 
 _Piece = Callable[[Facts], "str | None"]
 
@@ -212,25 +212,32 @@ def _no_atom(text: str, place: int) -> str:
     return f"the percent sign at position {place} begins no atom; write %% for itself"
 
 
-@functools.cache  # As many as the formats of the process have of them.
-def _escaping(ending: str) -> Callable[[str], str]:
-    r"""Return what escapes a value so that nothing in it can end it.
+class _Escaping(dict[str, str]):
+    r"""Values, escaped so that nothing in them can end them.
 
     Controls, the double quote, the backslash, whatever is not ASCII, and the characters of
     *ending* become ``\xhh``, ``\uhhhh`` or ``\Uhhhhhhhh``. No other backslash is left, so
     the value can be had back; and no quote, so readers that know of no escapes agree too.
+
+    Any value is found; some are remembered. Threads: any; at worst two escape the same.
     """
-    unsafe = re.compile(f'[^\x20-\x7e]|["\\\\{re.escape(ending)}]')
 
-    @functools.lru_cache(_ESCAPED_KEPT)
-    def escape(text: str) -> str:
-        text = _cut(text)
-        if text == "-":
-            # Alone it would be read as: there is none.
-            return "\\x2d"
-        return unsafe.sub(_escaped, text)
+    def __init__(self, ending: str) -> None:
+        self._unsafe = re.compile(f'[^\x20-\x7e]|["\\\\{re.escape(ending)}]')
 
-    return escape
+    def __missing__(self, text: str) -> str:
+        # A hyphen alone would be read as: there is none.
+        escaped = "\\x2d" if text == "-" else self._unsafe.sub(_escaped, _cut(text))
+        if len(text) <= _LONGEST_ESCAPED:
+            if len(self) >= _MOST_ESCAPED:
+                self.clear()
+            self[text] = escaped
+        return escaped
+
+
+def _escaping(ending: str) -> Callable[[str], str]:
+    """Return what escapes a value that one of the characters of *ending* would end."""
+    return _Escaping(ending).__getitem__
 
 
 def _escaped(found: re.Match[str]) -> str:

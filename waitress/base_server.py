@@ -243,12 +243,14 @@ class BaseWSGIServer(Running, Listener):
         """Queue a task for the workers."""
         self.task_dispatcher.add_task(task)
 
-    def add_tasks(self, tasks: Iterable[Any]) -> bool:
+    def add_gathered(self, tasks: Iterable[Any]) -> bool:
         """Queue several tasks at once; nothing, and false, where ``add_task`` is somebody's own."""
-        if getattr(self.add_task, "__func__", None) is not BaseWSGIServer.add_task:
+        if getattr(self.add_task, "__func__", None) is not _add_task:
             return False
-        add_tasks = getattr(self.task_dispatcher, "add_tasks", None)
-        return add_tasks is not None and bool(add_tasks(tasks))
+        dispatcher = self.task_dispatcher
+        # Asked of its class: what stands before another dispatcher may pass on all else.
+        knows_how = hasattr(type(dispatcher), "add_gathered")
+        return knows_how and dispatcher.add_gathered(tasks)
 
     def pull_trigger(self) -> None:
         """Wake the loop, where it is not awake already."""
@@ -302,6 +304,9 @@ class BaseWSGIServer(Running, Listener):
         self._event_loop.leave_pool(self)
         if getattr(self.task_dispatcher, "depth_alert", None) in self._alerts:
             self.task_dispatcher.depth_alert = None
+
+
+_add_task = BaseWSGIServer.add_task
 
 
 def watch_stuck(servers: list[BaseWSGIServer], adj: Any) -> Any:

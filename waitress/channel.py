@@ -219,6 +219,7 @@ class HTTPChannel(PhasedChannel):
         self.server = server
         self.adj = adj
         self.addr = addr
+        self.connected = False
         self.channel_id = next(_channel_ids)
         spool: SpoolBudget | None
         clients: Clients | None
@@ -517,7 +518,7 @@ class HTTPChannel(PhasedChannel):
                 self._head_received(request)
             if (
                 may_spool
-                # Ours takes nothing of a body together with the head.
+                # What ours has just taken is the head.
                 and (had_head or type(request) is not HTTPRequestParser)
                 and not request.error
             ):
@@ -694,14 +695,14 @@ class HTTPChannel(PhasedChannel):
     def start_together(self, channels: deque[Any]) -> None:
         """Start all of them at once, and take them off, where they are of one server and alike.
 
-        Does nothing where somebody's own method is to see each of them.
+        Does nothing where a class's own ``start_service``, or anybody's own ``add_task``, is to
+        see each of them.
         """
         kind, server = type(self), self.server
         others = [each for each in channels if each.server is not server or type(each) is not kind]
-        if others or kind.start_service is not HTTPChannel.start_service:
+        if others or kind.start_service is not _start_service:
             return
-        add_tasks = getattr(server, "add_tasks", None)
-        if add_tasks is not None and add_tasks(channels):
+        if hasattr(type(server), "add_gathered") and server.add_gathered(channels):
             channels.clear()
 
     def send_continue(self) -> None:
@@ -1421,6 +1422,7 @@ class HTTPChannel(PhasedChannel):
         return int(self.socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF))
 
 
+_start_service = HTTPChannel.start_service
 _write_soon = HTTPChannel.write_soon
 _plain_send = wasyncore.dispatcher.send
 

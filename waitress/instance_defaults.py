@@ -4,29 +4,30 @@ CPython 3.12 and 3.13 take four times as long to read or write an attribute of a
 where the class has one of the same name. Of some classes there is an instance for each
 request: they name the attributes that their ``__init__`` always sets, and have these
 defaults only for who asks the class itself. A class that somebody derives from one of
-them has them as any other has, so that it may do without ``__init__``, or have its own.
+them has them in its bases, so that it may do without ``__init__``, or have its own.
 
 Row 0: imports nothing of the package.
 """
 
 from __future__ import annotations
 
+from abc import ABCMeta
 from collections.abc import Iterable
 from typing import Any
 
 __all__ = ["InstanceDefaults"]
 
 
-class InstanceDefaults(type):
-    """The class of such classes.
+class InstanceDefaults(ABCMeta):
+    """The class of such classes; that of abstract ones, so that these can be mixed in.
 
-    ``class C(metaclass=InstanceDefaults, in_instances=("a", "b"))`` promises that instances
-    of ``C`` itself always have ``a`` and ``b``. A subclass that has ``in_instances``, too,
-    promises that for those of ``C`` as well.
+    ``class C(metaclass=InstanceDefaults, in_instances=("a", "b"))`` promises that ``__init__``
+    gives ``a`` and ``b`` to each instance of ``C`` itself. A subclass that has ``in_instances``,
+    too, promises that of its own instances for those of ``C`` as well.
     """
 
-    #: The defaults that are no attributes of the class, those of its bases included.
-    _defaults: dict[str, Any]
+    #: A class that has the defaults, and those of the bases; ``None`` where others have them.
+    _defaults: type | None
 
     def __new__(
         mcls,
@@ -37,31 +38,27 @@ class InstanceDefaults(type):
         in_instances: Iterable[str] | None = None,
         **kw: Any,
     ) -> InstanceDefaults:
-        ancestors = [each for base in reversed(bases) for each in reversed(base.__mro__)]
-        inherited: dict[str, Any] = {}
-        for ancestor in ancestors:
-            inherited.update(vars(ancestor).get("_defaults", {}))
         members = dict(namespace)
+        of_bases = [vars(base).get("_defaults") for base in bases]
         if in_instances is None:
-            found = members.keys() | {each for ancestor in ancestors for each in vars(ancestor)}
-            members.update((each, inherited[each]) for each in inherited.keys() - found)
-            members["_defaults"] = {}
+            members["_defaults"] = None
+            # Behind each base what it lacks; once, where several lack the same.
+            both = [each for pair in zip(bases, of_bases, strict=True) for each in pair if each]
+            bases = tuple(dict.fromkeys(both))
         else:
-            members["_defaults"] = {
-                **inherited,
-                **{each: members.pop(each) for each in in_instances},
-            }
+            own = {each: members.pop(each) for each in in_instances}
+            own.update(__slots__=(), __module__=namespace["__module__"])
+            members["_defaults"] = type(f"{name}Defaults", tuple(filter(None, of_bases)), own)
         return super().__new__(mcls, name, bases, members, **kw)
 
     def __getattr__(cls, name: str) -> Any:
         """Return a default."""
-        try:
-            return cls._defaults[name]
-        except KeyError:
-            raise AttributeError(
-                f"type object {cls.__name__!r} has no attribute {name!r}"
-            ) from None
+        defaults = vars(cls)["_defaults"]
+        if defaults is not None and hasattr(defaults, name):
+            return getattr(defaults, name)
+        raise AttributeError(f"type object {cls.__name__!r} has no attribute {name!r}")
 
     def __dir__(cls) -> list[str]:
         """Name the defaults, too."""
-        return [*super().__dir__(), *cls._defaults]
+        defaults = vars(cls)["_defaults"]
+        return [*super().__dir__(), *(() if defaults is None else dir(defaults))]

@@ -234,6 +234,7 @@ class SpareFiles:
         """Close the files, and keep none from now on; repeatable."""
         with self._lock:
             files, self._files = self._files, []
+            self._bytes = 0
             self._is_closed = True
         for file in files:
             with suppress(OSError):

@@ -211,6 +211,7 @@ class Task(
             self.chunked_response = self.close_on_finish = self.complete = False
             self.wrote_header = False
             self.content_length = None
+            # WSGITask's only.
             self.environ: dict[str, Any] | None = None
             self.content_bytes_written = self.start_time = 0
             self.status = "200 OK"

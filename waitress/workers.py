@@ -329,12 +329,12 @@ class ThreadedTaskDispatcher:
         if depth > self._noted_depth:
             self._note_depth(depth)
 
-    def add_tasks(self, tasks: Iterable[Task]) -> bool:
+    def add_gathered(self, tasks: Iterable[Task]) -> bool:
         """Queue several tasks at once, for who holds the wake-ups.
 
         Nothing, and false, for anybody else, and where ``add_task`` is somebody's own.
         """
-        is_ours = getattr(self.add_task, "__func__", None) is ThreadedTaskDispatcher.add_task
+        is_ours = getattr(self.add_task, "__func__", None) is _add_task
         if not is_ours or self._gatherer != threading.get_ident():
             return False
         self.queue.extend(tasks)
@@ -476,6 +476,9 @@ class ThreadedTaskDispatcher:
         for task in pending:
             task.cancel()
         return bool(pending)
+
+
+_add_task = ThreadedTaskDispatcher.add_task
 
 
 def _do_nothing() -> None:

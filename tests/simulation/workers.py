@@ -215,7 +215,7 @@ class Scheduler:
         self.queue.append(task)
         self.note("%s is queued", task)
 
-    def add_tasks(self, tasks: Iterable[Any]) -> bool:
+    def add_gathered(self, tasks: Iterable[Any]) -> bool:
         self.point("hand-over")
         for task in tasks:
             self.queue.append(task)
