@@ -111,6 +111,15 @@ class TestAClassDerivedFromIt:
 
         assert Slotted().size == 2
 
+    def test_may_be_mixed_with_whatever_has_defaults_of_its_own_kind(self) -> None:
+        class Mixin:
+            _defaults = {"size": 5}
+
+        class Mixed(Lean, Mixin):
+            pass
+
+        assert (Mixed.size, Mixed._defaults) == (1, {"size": 5})
+
     def test_may_be_abstract(self) -> None:
         class Abstract(Lean, ABC):
             @abstractmethod
@@ -151,7 +160,7 @@ def instances() -> list[Any]:
 
 @pytest.mark.parametrize("instance", instances(), ids=lambda each: type(each).__name__)
 def test_instances_begin_with_them(instance: Any) -> None:
-    defaults = type(instance)._defaults
+    defaults = type(instance)._waitress_defaults
     names = [name for name in dir(defaults) if not name.startswith("_")]
     assert names
     for name in names:

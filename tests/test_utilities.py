@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import time
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -322,3 +323,17 @@ class TestError:
         assert issubclass(kind, base)
         assert kind("x").to_response()[0] == status
         assert kind.__doc__
+
+
+def test_method_is_of_its_owner_as_long_as_nobody_has_put_another_in_its_place():
+    class Owner:
+        def method(self):
+            """Do nothing."""
+
+    method, owner = Owner.method, Owner()
+    assert utilities.is_method_of(owner, owner.method, method)
+    assert not utilities.is_method_of(owner, Owner().method, method)
+    Owner.method = lambda self: None
+    assert not utilities.is_method_of(owner, owner.method, method)
+    owner.method = SimpleNamespace(__func__=method, __self__=owner)
+    assert not utilities.is_method_of(owner, owner.method, method)

@@ -167,7 +167,7 @@ class TestTasksThatAreAddedTogether:
         assert not unstarted.add_gathered([Job()])
         assert not unstarted.queue
 
-    @pytest.mark.parametrize("where", ["subclass", "instance", "class"])
+    @pytest.mark.parametrize("where", ["subclass", "instance", "class", "another's", "wrapper"])
     def test_are_left_to_an_add_task_of_somebody_s_own(self, where, monkeypatch):
         class Own(ThreadedTaskDispatcher):
             def add_task(self, task):
@@ -178,6 +178,12 @@ class TestTasksThatAreAddedTogether:
             dispatcher.add_task = list
         if where == "class":
             monkeypatch.setattr(ThreadedTaskDispatcher, "add_task", Own.add_task)
+        if where == "another's":
+            dispatcher.add_task = ThreadedTaskDispatcher().add_task
+        if where == "wrapper":  # As tools that trace put them around methods.
+            dispatcher.add_task = SimpleNamespace(
+                __func__=ThreadedTaskDispatcher.add_task, __self__=dispatcher
+            )
         dispatcher.hold_wakeups()
         assert not dispatcher.add_gathered([Job()])
         assert not dispatcher.queue

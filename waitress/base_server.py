@@ -4,9 +4,9 @@ Owns the wiring: settings, application, task dispatcher, trigger, budget of temp
 files, set of clients, observers.
 
 Row 9: imports adjustments, alerts, audience, channel, clients, listener, observer, peers,
-proxy_headers, rejects, running, shutdown, spare_files, spool, task, trigger and wasyncore;
-access_log, access_sink, memory_limit, queue_limits, stats, status and stuck where they are
-wanted.
+proxy_headers, rejects, running, shutdown, spare_files, spool, task, trigger, utilities and
+wasyncore; access_log, access_sink, memory_limit, queue_limits, stats, status and stuck where they
+are wanted.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from waitress.shutdown import Shutdown
 from waitress.spare_files import SpareFiles
 from waitress.spool import SpoolBudget, default_spool_limit
 from waitress.task import ThreadedTaskDispatcher
+from waitress.utilities import is_method_of
 
 if TYPE_CHECKING:
     from waitress.access_log import AccessLog
@@ -245,7 +246,7 @@ class BaseWSGIServer(Running, Listener):
 
     def add_gathered(self, tasks: Iterable[Any]) -> bool:
         """Queue several tasks at once; nothing, and false, where ``add_task`` is somebody's own."""
-        if getattr(self.add_task, "__func__", None) is not _add_task:
+        if not is_method_of(self, self.add_task, _add_task):
             return False
         dispatcher = self.task_dispatcher
         # Asked of its class: what stands before another dispatcher may pass on all else.

@@ -27,7 +27,7 @@ class InstanceDefaults(ABCMeta):
     """
 
     #: A class that has the defaults, and those of the bases; ``None`` where others have them.
-    _defaults: type | None
+    _waitress_defaults: type | None
 
     def __new__(
         mcls,
@@ -39,26 +39,30 @@ class InstanceDefaults(ABCMeta):
         **kw: Any,
     ) -> InstanceDefaults:
         members = dict(namespace)
-        of_bases = [vars(base).get("_defaults") for base in bases]
+        of_bases = [
+            vars(base)["_waitress_defaults"] if isinstance(base, mcls) else None for base in bases
+        ]
         if in_instances is None:
-            members["_defaults"] = None
+            members["_waitress_defaults"] = None
             # Behind each base what it lacks; once, where several lack the same.
             both = [each for pair in zip(bases, of_bases, strict=True) for each in pair if each]
             bases = tuple(dict.fromkeys(both))
         else:
             own = {each: members.pop(each) for each in in_instances}
-            own.update(__slots__=(), __module__=namespace["__module__"])
-            members["_defaults"] = type(f"{name}Defaults", tuple(filter(None, of_bases)), own)
+            own["__module__"] = namespace["__module__"]
+            members["_waitress_defaults"] = type(
+                f"{name}Defaults", tuple(filter(None, of_bases)), own
+            )
         return super().__new__(mcls, name, bases, members, **kw)
 
     def __getattr__(cls, name: str) -> Any:
         """Return a default."""
-        defaults = vars(cls)["_defaults"]
+        defaults = vars(cls)["_waitress_defaults"]
         if defaults is not None and hasattr(defaults, name):
             return getattr(defaults, name)
         raise AttributeError(f"type object {cls.__name__!r} has no attribute {name!r}")
 
     def __dir__(cls) -> list[str]:
         """Name the defaults, too."""
-        defaults = vars(cls)["_defaults"]
+        defaults = vars(cls)["_waitress_defaults"]
         return [*super().__dir__(), *(() if defaults is None else dir(defaults))]

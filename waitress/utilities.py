@@ -17,6 +17,7 @@ import re
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import MethodType
 from typing import Any
 
 from waitress.rfc7230 import QUOTED_PAIR_RE, QUOTED_STRING_RE
@@ -38,6 +39,7 @@ __all__ = [
     "cleanup_unix_socket",
     "find_double_newline",
     "http_date_now",
+    "is_method_of",
     "logger",
     "parse_http_date",
     "queue_logger",
@@ -49,6 +51,14 @@ logger = logging.getLogger("waitress")
 
 #: The depth of the task queue alone, so that it can be silenced alone.
 queue_logger = logging.getLogger("waitress.queue")
+
+
+def is_method_of(owner: object, method: object, function: object) -> bool:
+    """Say whether what ``owner`` has for a method is this function, bound to it.
+
+    It is not where somebody has put another into the object or its class, or around it.
+    """
+    return type(method) is MethodType and (method.__func__ is function and method.__self__ is owner)
 
 
 def find_double_newline(s: bytes) -> int:

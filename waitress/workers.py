@@ -42,7 +42,7 @@ from math import inf
 from typing import Any, Protocol
 
 from waitress.parking import Parker, has_semaphores
-from waitress.utilities import logger, queue_logger
+from waitress.utilities import is_method_of, logger, queue_logger
 
 __all__ = ["Task", "ThreadedTaskDispatcher"]
 
@@ -168,8 +168,7 @@ class ThreadedTaskDispatcher:
 
     def _starts_plain_threads(self) -> bool:
         """Say whether threads are started by our own method, and not by that of a subclass."""
-        start = getattr(self.start_new_thread, "__func__", None)
-        return start is ThreadedTaskDispatcher.start_new_thread
+        return is_method_of(self, self.start_new_thread, _start_new_thread)
 
     def _end_surely(self, task: Task) -> None:
         """Tell a task that its ``service()`` failed, if it wants to know."""
@@ -334,8 +333,10 @@ class ThreadedTaskDispatcher:
 
         Nothing, and false, for anybody else, and where ``add_task`` is somebody's own.
         """
-        is_ours = getattr(self.add_task, "__func__", None) is _add_task
-        if not is_ours or self._gatherer != threading.get_ident():
+        if (
+            not is_method_of(self, self.add_task, _add_task)
+            or self._gatherer != threading.get_ident()
+        ):
             return False
         self.queue.extend(tasks)
         self._has_gathered = True
@@ -479,6 +480,7 @@ class ThreadedTaskDispatcher:
 
 
 _add_task = ThreadedTaskDispatcher.add_task
+_start_new_thread = ThreadedTaskDispatcher.start_new_thread
 
 
 def _do_nothing() -> None:
