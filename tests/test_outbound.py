@@ -157,29 +157,18 @@ class TestMemory:
 
 
 class TestTheLastPart:
-    def test_takes_no_lock_where_it_is_all_there_is(self, outbound):
-        data = b"hello"
+    @pytest.mark.parametrize("data", [b"hello", (b"head", b"body")])
+    def test_takes_no_lock_where_it_is_all_there_is(self, outbound, data):
+        size = len(b"".join(data)) if isinstance(data, tuple) else len(data)
         lock, outbound._lock = outbound._lock, None
         try:
             outbound.put_last(data)
-            assert outbound.pending == 5
-            assert outbound.peek(5) is data
-            assert outbound.advance(5) is None
+            assert outbound.pending == size
+            assert outbound.peek(size) is data
+            assert outbound.advance(size) is None
         finally:
             outbound._lock = lock
-        assert (outbound.pending, outbound.sent_total, outbound.last_part) == (0, 5, None)
-
-    def test_takes_no_lock_where_it_is_several(self, outbound):
-        data = (b"head", b"body")
-        lock, outbound._lock = outbound._lock, None
-        try:
-            outbound.put_last(data)
-            assert outbound.pending == 8
-            assert outbound.peek(8) is data
-            assert outbound.advance(8) is None
-        finally:
-            outbound._lock = lock
-        assert (outbound.pending, outbound.sent_total, outbound.last_part) == (0, 8, None)
+        assert (outbound.pending, outbound.sent_total, outbound.last_part) == (0, size, None)
 
     def test_passes_its_marks_without_the_lock(self, outbound):
         outbound.mark_next("begin")

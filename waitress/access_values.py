@@ -160,8 +160,8 @@ def request_words(facts: Facts) -> list[str]:
     words = [line.method]
     if target := f"{line.path}?{line.query}" if line.query else line.path:
         words.append(target)
-    if line.version:
-        words.append(f"HTTP/{line.version}")
+    if version := protocol(facts):
+        words.append(version)
     return words
 
 

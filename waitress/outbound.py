@@ -165,6 +165,10 @@ _FILE_READ_BYTES = 256 * 1024
 _FILE_BEHIND_HEAD_BYTES = 64 * 1024
 
 
+def _parts_of(part: bytes | Sequence[bytes]) -> Sequence[bytes]:
+    return (part,) if isinstance(part, bytes) else part
+
+
 def _tell_nobody() -> None:
     """Take the place of a callback that is not wanted any more."""
 
@@ -181,8 +185,8 @@ class OutboundBuffer:
     and relies on nothing that it has seen then.
 
     Threads: any, as the module's docstring tells; everything stands under one lock that
-    only this object takes, held for pointer work only, but for the last part and for one
-    look in :meth:`peek`.
+    only this object takes, held for pointer work only, but for the last part, with
+    the marks that it passes, and for one look in :meth:`peek`.
     """
 
     def __init__(
@@ -254,7 +258,7 @@ class OutboundBuffer:
                 segments[0] = memoryview(segments[0])[self._offset :]
             last_part = self.last_part  # Read once: the loop drops it without the lock.
         if last_part is not None:
-            segments.extend((last_part,) if isinstance(last_part, bytes) else last_part)
+            segments.extend(_parts_of(last_part))
         return segments
 
     @property
@@ -323,8 +327,7 @@ class OutboundBuffer:
             may_wait: as there.
         """
         if self.pending or self.is_closed or not 0 < size < 2 * limits.outbuf_overflow:
-            parts = (part,) if isinstance(part, bytes) else part
-            self.append(parts, size, limits, may_wait)
+            self.append(_parts_of(part), size, limits, may_wait)
             return
         # With nothing pending the loop sends nothing; but it may close.
         self.last_part = part
@@ -342,7 +345,7 @@ class OutboundBuffer:
     def _settle_last_part_locked(self) -> None:
         last_part = self.last_part
         if last_part is not None:
-            self._segments.extend((last_part,) if isinstance(last_part, bytes) else last_part)
+            self._segments.extend(_parts_of(last_part))
             self.last_part = None
 
     def has_room(self, limits: OutboundLimits) -> bool:
@@ -592,7 +595,10 @@ class OutboundBuffer:
         return (passed, drained) if passed or drained else None
 
     def _take_passed(self) -> list[Any]:
-        """Take off, and return, what is to be told of what was sent."""
+        """Take off, and return, what is to be told of what was sent.
+
+        Under the lock, or where all of a last part was sent: then nobody else is here.
+        """
         marks = self._marks
         passed = [what for position, what in marks if position <= self.sent_total]
         del marks[: len(passed)]  # They are in order.
