@@ -662,8 +662,6 @@ class HTTPChannel(PhasedChannel):
                 if (
                     not (queue.requests or queue.is_ended or self._got_empty_lines)
                     and self.clients.watcher is None
-                    # The deadline with which it rested is too late where the setting was changed.
-                    and self.deadline <= self.event_loop.now + (self.adj.channel_timeout or inf)
                 ):
                     return
             if not in_service and queue.is_ended:

@@ -193,14 +193,12 @@ class Task(
         self.request = request
         version = request.version
         self.version = version if version == "1.1" else _response_version(version)
-        # What a channel may have or not is looked for once, not at each use; and asked for
-        # as if it had all, since getattr() takes several times as long.
+        # What a channel may have or not is asked for as if it had it, since getattr() takes
+        # several times as long.
         observer: Observer
         try:
-            self._writev_soon = channel.writev_soon  # type: ignore[attr-defined]
             observer = channel.observer  # type: ignore[attr-defined]
         except AttributeError:
-            self._writev_soon = getattr(channel, "writev_soon", None)
             observer = getattr(channel, "observer", NO_OBSERVER)
         # Whoever wants to be told of the application.
         self._listener: Observer | None = observer if observer.listening else None
@@ -370,15 +368,17 @@ class Task(
         if self._held is not None:
             self._held.extend(parts)
             return
-        writev_soon = self._writev_soon
-        if writev_soon is None:
-            self._hand_over(parts, last=False)
-            return
+        channel = self.channel
         try:
-            writev_soon(parts, self._application_done)
+            # Looked for here: a method that is kept is an object more for each task.
+            channel.writev_soon(parts, self._application_done)  # type: ignore[attr-defined]
         except OSError:
             self._channel_failed = True
             raise
+        except AttributeError:
+            if hasattr(channel, "writev_soon"):
+                raise  # Of its own.
+            self._hand_over(parts, last=False)
 
     def build_response_header(self) -> bytes:
         """Return the head, and settle how the body is framed and the connection left.
@@ -504,11 +504,12 @@ class Task(
             self._hand_over(coalesce(parts), last)
 
     def _hand_over(self, parts: Sequence[bytes], last: bool) -> None:
+        channel = self.channel
         try:
-            if self._writev_soon is None:
-                self.channel.write_soon(b"".join(parts))
+            if hasattr(channel, "writev_soon"):
+                channel.writev_soon(parts, last)
             else:
-                self._writev_soon(parts, last)
+                channel.write_soon(b"".join(parts))
         except OSError:
             self._channel_failed = True
             raise
