@@ -42,12 +42,13 @@ def assert_linear(work: Callable[[int], object], n: int) -> None:
     """Fail when sixteen times the input costs much more than sixteen times the time.
 
     A quadratic cost would be 256 times as much. The limit of 100 lies far from both (what
-    no longer fits into a cache has been seen to cost 3 times as much), the best of three
-    runs is taken, and processor time does not count what others do meanwhile.
+    no longer fits into a cache has been seen to cost 3 times as much), and processor time
+    does not count what others do meanwhile, or hardly: where a machine is shared, some of
+    theirs is taken for ours. So it is measured again where it was too much.
     """
     small = min(_cost(work, n) for _ in range(3))
-    large = min(_cost(work, 16 * n) for _ in range(3))
-    assert large < 100 * small, f"{small:.6f} s for {n}, {large:.6f} s for {16 * n}"
+    costs = (_cost(work, 16 * n) for _ in range(20))
+    assert any(large < 100 * small for large in costs), f"more than {100 * small:.6f} s"
 
 
 def _cost(work: Callable[[int], object], n: int) -> float:
