@@ -1263,10 +1263,14 @@ class HTTPChannel(PhasedChannel):
             # Somebody's own, of a subclass or of this very object, is to see every byte.
             self.write_soon(b"".join(parts))
             return
-        count = len(parts)
-        size = len(parts[0]) if count == 1 else sum(map(len, parts))
-        if last and count <= MOST_PARTS:
-            part = parts[0] if count == 1 else parts
+        part: bytes | Sequence[bytes]
+        if len(parts) == 1:
+            part = parts[0]
+            size = len(part)
+        else:
+            part = parts
+            size = sum(map(len, parts))
+        if last and (part is not parts or len(parts) <= MOST_PARTS):
             self.outbound.append_last(part, size, self.adj, not self._answers)
         else:
             self.outbound.append(parts, size, self.adj, not self._answers)

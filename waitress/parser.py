@@ -272,7 +272,9 @@ class HTTPRequestParser(
         if type(self) is HTTPRequestParser:  # Another class may have defaults of its own.
             self.version = "1.0"
             self.connection_close = False
-            self.body_bytes_received = self.content_length = self.header_bytes_received = 0
+            self.body_bytes_received = 0
+            self.content_length = 0
+            self.header_bytes_received = 0
         #: Field values by name in upper case with ``_`` for ``-``; latin-1 text.
         self.headers: dict[str, str] = {}
 

@@ -206,12 +206,15 @@ class Task(
         # fourth of the time that a default of the class takes.
         kind = type(self)
         if kind is WSGITask or kind is Task:  # Another class may have defaults of its own.
-            self.chunked_response = self.close_on_finish = self.complete = False
+            self.chunked_response = False
+            self.close_on_finish = False
+            self.complete = False
             self.wrote_header = False
             self.content_length = None
             # WSGITask's only.
             self.environ: dict[str, Any] | None = None
-            self.content_bytes_written = self.start_time = 0
+            self.content_bytes_written = 0
+            self.start_time = 0
             self.status = "200 OK"
 
         # What start_response was given, or compose_start(); None before.
