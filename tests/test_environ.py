@@ -151,7 +151,7 @@ def test_memory_of_names_and_servers_is_bounded():
         environ = build(Request(headers={name: "v"}), server_port=number)
         assert environ[f"HTTP_{name}"] == "v"
     assert len(environ_module._environ_keys) <= 512
-    assert len(environ_module._server_parts) <= 512
+    assert len(environ_module._templates) <= 512
 
 
 def test_known_and_new_names_may_stand_side_by_side():
@@ -162,10 +162,51 @@ def test_known_and_new_names_may_stand_side_by_side():
     assert environ["CONTENT_TYPE"] == "3"
 
 
+SECTION = b"Host: example.org\r\nContent-Type: text/x\r\n\r\n"
+FIELDS = {"HOST": "example.org", "CONTENT_TYPE": "text/x"}
+
+
+@pytest.fixture
+def no_templates():
+    environ_module._templates.clear()
+
+
+@pytest.mark.usefixtures("no_templates")
+@pytest.mark.parametrize("section", [b"", SECTION])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        FIELDS,
+        {**FIELDS, "X_FOO": "added"},
+        {**FIELDS, "HOST": "changed.example"},
+        {"HOST": "example.org"},
+        {},
+    ],
+)
+def test_fields_are_those_of_the_request_whatever_its_section_said(section, headers):
+    expected = build(Request(headers=headers))
+    for _ in range(2):
+        build(Request(headers=dict(FIELDS), header_section=section))["HTTP_HOST"] = "an app's"
+        environ = build(Request(headers=dict(headers), header_section=section))
+        environ["wsgi.input"] = expected["wsgi.input"]
+        assert list(environ.items()) == list(expected.items())
+
+
+@pytest.mark.usefixtures("no_templates")
+def test_fields_of_a_section_are_named_once(monkeypatch):
+    build(Request(headers=dict(FIELDS), header_section=SECTION))
+    monkeypatch.setattr(environ_module, "_environ_keys", None)
+    environ = build(Request(headers=dict(FIELDS), header_section=SECTION))
+    assert environ["HTTP_HOST"] == "example.org"
+    assert environ["CONTENT_TYPE"] == "text/x"
+    with pytest.raises(TypeError):
+        build(Request(headers={"HOST": "example.org"}, header_section=SECTION))
+
+
 def test_names_and_servers_are_remembered():
     environ_module._environ_keys.clear()
-    environ_module._server_parts.clear()
+    environ_module._templates.clear()
     build(Request(headers={"X_A": "1", "CONTENT_TYPE": "2"}))
     build(Request(headers={}), server_port=1)
     assert environ_module._environ_keys == {"X_A": "HTTP_X_A", "CONTENT_TYPE": "CONTENT_TYPE"}
-    assert len(environ_module._server_parts) == 2
+    assert len(environ_module._templates) == 2

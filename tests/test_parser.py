@@ -613,6 +613,12 @@ class TestPlainSections:
                 assert len(plain_sections) == 1
         assert (request.path, request.query) == ("/bA", "c=d")
 
+    def test_are_told_where_they_were_known(self, plain_sections):
+        told = [parse(get(*PLAIN, target=target)).header_section for target in (b"/a", b"/b")]
+        assert told == [b"", *plain_sections]
+        assert not parse(get(*PLAIN, b"Cookie: c")).header_section
+        assert not parse(get(*PLAIN, target=b"http://g/")).header_section
+
     def test_are_not_changed_by_who_changes_a_request(self, plain_sections):
         parse(get(*PLAIN)).headers["HOST"] = "other"
         parse(get(*PLAIN)).headers["ACCEPT"] = "other"

@@ -49,9 +49,13 @@ _REQUEST_KEYS = (
     "waitress.client_disconnected",
 )
 
+#: What a template is made for: what the server is, and a header section or nothing.
+_TemplateKey = tuple[str, Any, "str | None", str, bytes]
+
 # Any thread may add to these or empty them at any time: what is missing is made again.
 _environ_keys: dict[str, str] = {}
-_server_parts: dict[tuple[str, Any, str | None, str], dict[str, Any]] = {}
+#: What environs have in common, and the request fields among it.
+_templates: dict[_TemplateKey, tuple[dict[str, Any], Mapping[str, str]]] = {}
 
 
 class EnvironRequest(Protocol):
@@ -80,6 +84,13 @@ class EnvironRequest(Protocol):
     @property
     def url_scheme(self) -> str:
         """``"http"`` or ``"https"``."""
+
+    @property
+    def header_section(self) -> bytes:
+        """The section that ``headers`` were read from, if many requests have it, or ``b""``.
+
+        May be missing.
+        """
 
     def get_body_stream(self) -> Any:
         """Return the body, a binary file positioned at its first byte."""
@@ -126,11 +137,21 @@ def build_environ(
     """
     adj = server.adj
     url_prefix = adj.url_prefix
-    key = (server.server_name, server.effective_port, adj.ident, url_prefix)
+    headers = request.headers
     try:
-        environ = _server_parts[key].copy()
+        section = request.header_section
+    except AttributeError:  # A parser of the user's own; getattr() takes longer.
+        section = b""
+    key = (server.server_name, server.effective_port, adj.ident, url_prefix, section)
+    try:
+        template, fields = _templates[key]
     except KeyError:
-        environ = _server_part(key).copy()
+        template, fields = _make_template(key, headers)
+    has_fields = fields == headers
+    if not has_fields and section:  # Somebody has changed them since they were read.
+        key = (*key[:-1], b"")
+        template, _ = _templates.get(key) or _make_template(key, {})
+    environ = template.copy()
     host = addr[0]
     path = request.path
     environ["REMOTE_ADDR"] = host
@@ -149,7 +170,12 @@ def build_environ(
     environ["wsgi.errors"] = sys.stderr
     environ["wsgi.input"] = request.get_body_stream()
     environ["waitress.client_disconnected"] = client_disconnected
-    headers = request.headers
+    if not has_fields:
+        _put_fields(environ, headers)
+    return environ
+
+
+def _put_fields(environ: dict[str, Any], headers: Mapping[str, str]) -> None:
     try:
         for name, value in headers.items():
             environ[_environ_keys[name]] = value
@@ -158,7 +184,6 @@ def build_environ(
         # a sixth faster.
         for name, value in headers.items():
             environ[_environ_keys.get(name) or _environ_key(name)] = value
-    return environ
 
 
 def build_path_info(path: str, url_prefix: str) -> str:
@@ -177,10 +202,19 @@ def build_path_info(path: str, url_prefix: str) -> str:
     return path
 
 
-def _server_part(key: tuple[str, Any, str | None, str]) -> dict[str, Any]:
-    """Return what all environs of one server have in common; it is copied, never given."""
-    server_name, server_port, ident, url_prefix = key
-    part = {
+def _make_template(
+    key: _TemplateKey, headers: Mapping[str, str]
+) -> tuple[dict[str, Any], Mapping[str, str]]:
+    """Return what all environs of one server, and of one section, have in common.
+
+    It is copied, never given.
+
+    Args:
+        key: see there.
+        headers: the fields; those of a section, if there is one.
+    """
+    server_name, server_port, ident, url_prefix, section = key
+    template = {
         "SERVER_NAME": server_name,
         "SERVER_PORT": str(server_port),
         # The environ holds strings (PEP 3333), also of a server that keeps its name to
@@ -198,9 +232,11 @@ def _server_part(key: tuple[str, Any, str | None, str]) -> dict[str, Any]:
         # grow, which would cost as much as filling it.
         **dict.fromkeys(_REQUEST_KEYS),
     }
-    _make_room(_server_parts)
-    _server_parts[key] = part
-    return part
+    fields = dict(headers) if section else {}
+    _put_fields(template, fields)
+    _make_room(_templates)
+    _templates[key] = template, fields
+    return template, fields
 
 
 def _environ_key(name: str) -> str:
@@ -211,6 +247,6 @@ def _environ_key(name: str) -> str:
     return key
 
 
-def _make_room(cache: dict[Any, str] | dict[Any, dict[str, Any]]) -> None:
+def _make_room(cache: dict[Any, Any]) -> None:
     if len(cache) >= _CACHE_ENTRIES:
         cache.clear()

@@ -250,6 +250,10 @@ class HTTPRequestParser(
     #: the channel for what only it can refuse.
     error: Error | None = None
 
+    #: The header section, where requests with the same one ask again and again: the fields
+    #: are what it says. Empty for all others.
+    header_section: bytes
+
     # Given by the channel.
     #: Number of the request, for whoever watches.
     request_id: int
@@ -269,6 +273,7 @@ class HTTPRequestParser(
         self.headers_finished = False
         self.body_rcv = None
         self.header_plus = b""
+        self.header_section = b""
         if type(self) is HTTPRequestParser:  # Another class may have defaults of its own.
             self.version = "1.0"
             self.connection_close = False
@@ -446,6 +451,7 @@ class HTTPRequestParser(
                 self.command, self.request_uri, self.version, self.path, self.query = known
                 self.url_scheme = self.adj.url_scheme
                 headers = self.headers = plain.copy()
+                self.header_section = section
                 if "CONNECTION" in headers:
                     self.connection_close = not _persists("1.1", headers["CONNECTION"])
                 else:
