@@ -11,6 +11,7 @@ import pytest
 from waitress import environ as environ_module
 from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.environ import build_environ, build_path_info, rename_headers
+from waitress.parser import KnownSection
 
 
 class Request:
@@ -146,12 +147,15 @@ def test_only_two_fields_have_keys_without_http():
 
 
 def test_memory_of_names_and_servers_is_bounded():
+    section = KnownSection(dict(FIELDS))
     for number in range(2000):
         name = f"X_{number}"
         environ = build(Request(headers={name: "v"}), server_port=number)
         assert environ[f"HTTP_{name}"] == "v"
+        build(Request(headers=dict(FIELDS), known_section=section), server_port=number)
     assert len(environ_module._environ_keys) <= 512
     assert len(environ_module._templates) <= 512
+    assert len(section.templates) <= 512
 
 
 def test_known_and_new_names_may_stand_side_by_side():
@@ -162,17 +166,16 @@ def test_known_and_new_names_may_stand_side_by_side():
     assert environ["CONTENT_TYPE"] == "3"
 
 
-SECTION = b"Host: example.org\r\nContent-Type: text/x\r\n\r\n"
 FIELDS = {"HOST": "example.org", "CONTENT_TYPE": "text/x"}
 
 
-@pytest.fixture
-def no_templates():
-    environ_module._templates.clear()
+class OtherDict(dict):
+    """What a parser of the user's may put in place of the fields."""
+
+    def items(self):
+        return [("X_OTHER", "1")]
 
 
-@pytest.mark.usefixtures("no_templates")
-@pytest.mark.parametrize("section", [b"", SECTION])
 @pytest.mark.parametrize(
     "headers",
     [
@@ -181,26 +184,47 @@ def no_templates():
         {**FIELDS, "HOST": "changed.example"},
         {"HOST": "example.org"},
         {},
+        OtherDict(FIELDS),
     ],
 )
-def test_fields_are_those_of_the_request_whatever_its_section_said(section, headers):
-    expected = build(Request(headers=headers))
+@pytest.mark.parametrize("is_first", [False, True])
+def test_fields_are_those_of_the_request_whatever_its_section_said(headers, is_first):
+    expected = build(Request(headers=headers, body=None))
+    section = KnownSection(dict(FIELDS))
+    if not is_first:
+        build(Request(headers=dict(FIELDS), known_section=section))["HTTP_HOST"] = "an app's"
     for _ in range(2):
-        build(Request(headers=dict(FIELDS), header_section=section))["HTTP_HOST"] = "an app's"
-        environ = build(Request(headers=dict(headers), header_section=section))
-        environ["wsgi.input"] = expected["wsgi.input"]
+        environ = build(Request(headers=headers, known_section=section, body=None))
         assert list(environ.items()) == list(expected.items())
 
 
-@pytest.mark.usefixtures("no_templates")
-def test_fields_of_a_section_are_named_once(monkeypatch):
-    build(Request(headers=dict(FIELDS), header_section=SECTION))
+def test_fields_of_a_known_section_are_named_once(monkeypatch):
+    section = KnownSection(dict(FIELDS))
+    first = Request(headers=dict(FIELDS), known_section=section)
+    build(first)
+    first.headers["HOST"] = "changed later"
     monkeypatch.setattr(environ_module, "_environ_keys", None)
-    environ = build(Request(headers=dict(FIELDS), header_section=SECTION))
+    environ = build(Request(headers=dict(FIELDS), known_section=section))
     assert environ["HTTP_HOST"] == "example.org"
     assert environ["CONTENT_TYPE"] == "text/x"
     with pytest.raises(TypeError):
-        build(Request(headers={"HOST": "example.org"}, header_section=SECTION))
+        build(Request(headers={"HOST": "example.org"}, known_section=section))
+
+
+@pytest.mark.parametrize(
+    ("key", "setting"),
+    [
+        ("SERVER_NAME", "server_name"),
+        ("SERVER_PORT", "server_port"),
+        ("SERVER_SOFTWARE", "ident"),
+        ("SCRIPT_NAME", "url_prefix"),
+    ],
+)
+@pytest.mark.parametrize("section", [None, KnownSection(dict(FIELDS))])
+def test_what_a_server_is_called_is_not_told_of_another(key, setting, section):
+    for value in ("/a", "/b", "/a"):
+        request = Request(headers=dict(FIELDS), known_section=section)
+        assert build(request, **{setting: value})[key] == value
 
 
 def test_names_and_servers_are_remembered():

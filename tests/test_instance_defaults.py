@@ -147,7 +147,7 @@ class TestAClassDerivedFromIt:
 
 def instances() -> list[Any]:
     adj = Adjustments()
-    channel: Any = SimpleNamespace(writev_soon=None, observer=SimpleNamespace(listening=False))
+    channel: Any = SimpleNamespace(observer=SimpleNamespace(listening=False))
     request: Any = SimpleNamespace(version="1.1")
     return [
         HTTPRequestParser(adj),
@@ -174,7 +174,7 @@ def test_default_of_a_subclass_is_not_overridden_by_init(base: Any) -> None:
         version = "0.9"
 
     adj = Adjustments()
-    channel: Any = SimpleNamespace(writev_soon=None, observer=SimpleNamespace(listening=False))
+    channel: Any = SimpleNamespace(observer=SimpleNamespace(listening=False))
     own = Own(adj) if base is HTTPRequestParser else Own(channel, SimpleNamespace(version="1.1"))
     assert own.status == "201 Created"
     assert base is WSGITask or own.version == "0.9"

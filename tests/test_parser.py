@@ -625,13 +625,15 @@ class TestPlainSections:
                 assert len(plain_sections) == 1
         assert (request.path, request.query) == ("/bA", "c=d")
 
-    def test_are_told_where_they_were_known(self, plain_sections):
-        requests = [parse(get(*PLAIN, target=target)) for target in (b"/a", b"/b")]
-        looked_up = settings is newer_settings
-        sections = [b"", *plain_sections] if looked_up else [b"", b""]
-        assert [request.header_section for request in requests] == sections
-        assert not parse(get(*PLAIN, b"Cookie: c")).header_section
-        assert not parse(get(*PLAIN, target=b"http://g/")).header_section
+    def test_are_told_of_where_they_were_known(self, plain_sections):
+        known = [parse(get(*PLAIN, target=t)).known_section for t in (b"/a", b"/b", b"/c")]
+        if settings is newer_settings:
+            assert known == [None, *plain_sections.values(), known[1]]
+            assert known[1].fields == {"HOST": "h", "ACCEPT": "a", "USER_AGENT": "u"}
+        else:
+            assert known == [None, None, None]
+        for secret in (get(*PLAIN, b"Cookie: c"), get(*PLAIN, target=b"http://g/")) * 2:
+            assert parse(secret).known_section is None
 
     def test_are_not_changed_by_who_changes_a_request(self, plain_sections):
         parse(get(*PLAIN)).headers["HOST"] = "other"

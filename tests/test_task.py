@@ -462,6 +462,29 @@ def test_an_error_of_the_channel_is_a_socket_error(channel_class):
     assert task.close_on_finish
 
 
+@pytest.mark.parametrize("channel_class", [Channel, PlainChannel])
+@pytest.mark.parametrize("failure", [OSError("socket"), AttributeError("its own")])
+def test_an_error_of_the_channel_is_raised_as_it_is_and_once(channel_class, failure):
+    class Failing(channel_class):
+        failures = 0
+
+        @property
+        def failure(self):
+            self.failures += 1
+            return failure
+
+        @failure.setter
+        def failure(self, _):
+            pass
+
+    channel = Failing()
+    with pytest.raises(type(failure)) as raised:
+        serve(respond([b"x"]), channel)
+    assert raised.value is failure
+    assert failure.__context__ is None
+    assert channel.failures == 2  # Looked at, and raised.
+
+
 def test_an_os_error_of_the_application_is_never_swallowed():
     def application(environ, start_response):
         raise FileNotFoundError("no such template")

@@ -30,8 +30,8 @@ rename_headers = {
     "CONTENT_TYPE": "CONTENT_TYPE",
 }
 
-#: The caches below are emptied when they have grown to so many entries: names are the
-#: clients' to choose, memory is ours.
+#: The caches are emptied when they have grown to so many entries: names are the clients' to
+#: choose, memory is ours.
 _CACHE_ENTRIES = 512
 
 # What build_environ() sets for each request.
@@ -49,17 +49,21 @@ _REQUEST_KEYS = (
     "waitress.client_disconnected",
 )
 
-#: What a template is made for: what the server is, and a header section or nothing.
-_TemplateKey = tuple[str, Any, "str | None", str, bytes]
+#: For whom a template is made: a server's name, port, ident and url_prefix.
+_ServerKey = tuple[str, Any, str | None, str]
 
 # Any thread may add to these or empty them at any time: what is missing is made again.
 _environ_keys: dict[str, str] = {}
-#: What environs have in common, and the request fields among it.
-_templates: dict[_TemplateKey, tuple[dict[str, Any], Mapping[str, str]]] = {}
+#: What all environs of a server have in common; that of a known section has its own.
+_templates: dict[_ServerKey, dict[str, Any]] = {}
 
 
 class EnvironRequest(Protocol):
-    """What a request must have so that an environ can be built from it."""
+    """What a request must have so that an environ can be built from it.
+
+    It may have more: ``known_section``, the :class:`waitress.parser.KnownSection` that its
+    fields were read from, or ``None``.
+    """
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -84,13 +88,6 @@ class EnvironRequest(Protocol):
     @property
     def url_scheme(self) -> str:
         """``"http"`` or ``"https"``."""
-
-    @property
-    def header_section(self) -> bytes:
-        """The section that ``headers`` were read from, if many requests have it, or ``b""``.
-
-        May be missing.
-        """
 
     def get_body_stream(self) -> Any:
         """Return the body, a binary file positioned at its first byte."""
@@ -139,19 +136,18 @@ def build_environ(
     url_prefix = adj.url_prefix
     headers = request.headers
     try:
-        section = request.header_section
+        section = request.known_section  # type: ignore[attr-defined]
     except AttributeError:  # A parser of the user's own; getattr() takes longer.
-        section = b""
-    key = (server.server_name, server.effective_port, adj.ident, url_prefix, section)
+        section = None
+    templates = _templates
+    # Somebody may have changed the fields since, or have put his own in their place.
+    if section is not None and type(headers) is dict and headers == section.fields:
+        templates = section.templates
+    key = (server.server_name, server.effective_port, adj.ident, url_prefix)
     try:
-        template, fields = _templates[key]
+        environ = templates[key].copy()
     except KeyError:
-        template, fields = _make_template(key, headers)
-    has_fields = fields == headers
-    if not has_fields and section:  # Somebody has changed them since they were read.
-        key = (*key[:-1], b"")
-        template, _ = _templates.get(key) or _make_template(key, {})
-    environ = template.copy()
+        environ = _make_template(key, templates, headers).copy()
     host = addr[0]
     path = request.path
     environ["REMOTE_ADDR"] = host
@@ -170,7 +166,7 @@ def build_environ(
     environ["wsgi.errors"] = sys.stderr
     environ["wsgi.input"] = request.get_body_stream()
     environ["waitress.client_disconnected"] = client_disconnected
-    if not has_fields:
+    if templates is _templates:
         _put_fields(environ, headers)
     return environ
 
@@ -203,17 +199,18 @@ def build_path_info(path: str, url_prefix: str) -> str:
 
 
 def _make_template(
-    key: _TemplateKey, headers: Mapping[str, str]
-) -> tuple[dict[str, Any], Mapping[str, str]]:
-    """Return what all environs of one server, and of one section, have in common.
-
-    It is copied, never given.
+    key: _ServerKey,
+    templates: dict[_ServerKey, dict[str, Any]],
+    headers: Mapping[str, str],
+) -> dict[str, Any]:
+    """Return what environs have in common, and keep it; it is copied, never given.
 
     Args:
-        key: see there.
-        headers: the fields; those of a section, if there is one.
+        key: for whom.
+        templates: where to keep it. Those of a known section have its fields, too.
+        headers: the fields of the section, if it is one's.
     """
-    server_name, server_port, ident, url_prefix, section = key
+    server_name, server_port, ident, url_prefix = key
     template = {
         "SERVER_NAME": server_name,
         "SERVER_PORT": str(server_port),
@@ -232,11 +229,11 @@ def _make_template(
         # grow, which would cost as much as filling it.
         **dict.fromkeys(_REQUEST_KEYS),
     }
-    fields = dict(headers) if section else {}
-    _put_fields(template, fields)
-    _make_room(_templates)
-    _templates[key] = template, fields
-    return template, fields
+    if templates is not _templates:
+        _put_fields(template, headers)
+    _make_room(templates)
+    templates[key] = template
+    return template
 
 
 def _environ_key(name: str) -> str:

@@ -219,8 +219,8 @@ class Listener(wasyncore.dispatcher):
     def maintenance(self, now: float) -> None:
         """Close the channels that have been idle for too long, and files kept in vain.
 
-        Deadlines do that for channels of ours, and earlier; this sweep is for
-        replacements that have none, and for those who order one by hand.
+        Deadlines do that for channels of ours, and earlier; this sweep is for replacements that
+        have none, for those who order one by hand, and where the time-out was changed.
 
         Args:
             now: seconds since the epoch.
@@ -243,7 +243,8 @@ class Listener(wasyncore.dispatcher):
             if rests and channel.last_activity < cutoff:
                 close_if_idle = getattr(channel, "close_if_idle", None)
                 if close_if_idle is not None and self._event_loop.is_current_thread():
-                    close_if_idle()  # Not where a last look finds its next request.
+                    if close_if_idle():  # Not where a last look finds its next request.
+                        self.clients.count_timeout("IDLE")
                 else:
                     channel.will_close = True
 

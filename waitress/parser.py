@@ -176,6 +176,22 @@ class ParserSettings(Protocol):
     url_scheme: str
 
 
+class KnownSection:
+    """A header section that came before, and what it says. Shared by all requests that have it.
+
+    Only what follows from the section is kept here: no client, and no parser of the user's,
+    can make another's request mean something else.
+    """
+
+    __slots__ = ("fields", "templates")
+
+    def __init__(self, fields: dict[str, str]) -> None:
+        #: Values by name, as in a request; never changed.
+        self.fields = fields
+        #: Environs with these fields, for each server: :mod:`waitress.environ`.
+        self.templates: dict[Any, dict[str, Any]] = {}
+
+
 class HTTPRequestParser(
     metaclass=InstanceDefaults,
     in_instances=(
@@ -190,6 +206,7 @@ class HTTPRequestParser(
         "header_bytes_received",
         "header_plus",
         "headers_finished",
+        "known_section",
         "version",
     ),
 ):
@@ -250,9 +267,8 @@ class HTTPRequestParser(
     #: the channel for what only it can refuse.
     error: Error | None = None
 
-    #: The header section, where requests with the same one ask again and again: the fields
-    #: are what it says. Empty for all others.
-    header_section: bytes
+    #: What the header section was known to say when it came; None where it had to be read.
+    known_section: KnownSection | None = None
 
     # Given by the channel.
     #: Number of the request, for whoever watches.
@@ -273,10 +289,10 @@ class HTTPRequestParser(
         self.headers_finished = False
         self.body_rcv = None
         self.header_plus = b""
-        self.header_section = b""
         if type(self) is HTTPRequestParser:  # Another class may have defaults of its own.
             self.version = "1.0"
             self.connection_close = False
+            self.known_section = None
             self.body_bytes_received = 0
             self.content_length = 0
             self.header_bytes_received = 0
@@ -438,11 +454,12 @@ class HTTPRequestParser(
         Source: RFC 9112, 2.1.
         """
         first_line, _, section = header_plus.partition(b"\r\n")
-        plain = _plain_sections.get(section) if len(section) <= _LONGEST_KEPT else None
-        if plain is not None:
+        known_section = _plain_sections.get(section) if len(section) <= _LONGEST_KEPT else None
+        if known_section is not None:
+            fields = known_section.fields
             known = _origin_forms[first_line]
             try:
-                is_short = len(plain) <= self.adj.max_request_header_fields  # type: ignore[attr-defined]
+                is_short = len(fields) <= self.adj.max_request_header_fields  # type: ignore[attr-defined]
             except AttributeError:  # Settings of somebody's own: line by line.
                 is_short = False
             if known is not None and known[2] == "1.1" and is_short:
@@ -450,8 +467,8 @@ class HTTPRequestParser(
                 self.first_line = first_line
                 self.command, self.request_uri, self.version, self.path, self.query = known
                 self.url_scheme = self.adj.url_scheme
-                headers = self.headers = plain.copy()
-                self.header_section = section
+                self.known_section = known_section
+                headers = self.headers = fields.copy()
                 if "CONNECTION" in headers:
                     self.connection_close = not _persists("1.1", headers["CONNECTION"])
                 else:
@@ -509,7 +526,7 @@ class HTTPRequestParser(
             and len(headers) == len(lines)
             and header_plus.endswith(b"\r\n\r\n")
         ):
-            _plain_sections.keep(section, headers.copy())
+            _plain_sections.keep(section, KnownSection(headers.copy()))
 
     def _most_fields(self) -> int:
         """Return how many field lines a head may have."""
@@ -896,11 +913,11 @@ _field_of_line = _field_lines.__getitem__
 #: Fields of which a plain section consists.
 _PLAIN_FIELDS = _KEPT_FIELDS - {"EXPECT", "TRANSFER_ENCODING"}
 
-#: The fields of header sections, by the sections themselves with their empty line. Only such
+#: What header sections say, by the sections themselves with their empty line. Only such
 #: as are good for any target in HTTP/1.1, with a Host, no field twice, and nothing to be decided
 #: but the length of the body and whether the connection stays: a program's requests differ in
 #: their targets, and seldom in these.
-_plain_sections: _Cache[bytes, dict[str, str]] = _Cache()
+_plain_sections: _Cache[bytes, KnownSection] = _Cache()
 
 
 def _join_fields(lines: Iterable[bytes]) -> dict[str, str]:

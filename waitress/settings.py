@@ -383,7 +383,8 @@ SETTINGS: tuple[Setting, ...] = (
         "channel_timeout",
         120,
         "How long a connection may be silent while the server waits for its client. No time "
-        "counts in which it is the client that waits.",
+        "counts in which it is the client that waits. Where a program changes it while the server "
+        "runs, connections that rest learn of it after cleanup_interval at the latest.",
     ),
     duration(
         "header_timeout",

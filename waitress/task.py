@@ -199,7 +199,7 @@ class Task(
         try:
             observer = channel.observer  # type: ignore[attr-defined]
         except AttributeError:
-            observer = getattr(channel, "observer", NO_OBSERVER)
+            observer = NO_OBSERVER
         # Whoever wants to be told of the application.
         self._listener: Observer | None = observer if observer.listening else None
         # What is read for each request stands in the instance, where CPython finds it in a
@@ -373,7 +373,7 @@ class Task(
             return
         channel = self.channel
         try:
-            # Looked for here: a method that is kept is an object more for each task.
+            # Not looked for before, which would make an object.
             channel.writev_soon(parts, self._application_done)  # type: ignore[attr-defined]
         except OSError:
             self._channel_failed = True
@@ -381,7 +381,9 @@ class Task(
         except AttributeError:
             if hasattr(channel, "writev_soon"):
                 raise  # Of its own.
-            self._hand_over(parts, last=False)
+        else:
+            return
+        self._hand_over(parts, last=False)
 
     def build_response_header(self) -> bytes:
         """Return the head, and settle how the body is framed and the connection left.

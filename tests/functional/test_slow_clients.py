@@ -119,6 +119,7 @@ def test_changed_idle_time_out_holds_from_the_next_sweep_on(
     assert client.is_open
     sim.advance(20)
     assert not client.is_open
+    assert sim.server.clients.timeouts == {"IDLE": 1}
 
 
 def test_sweep_looks_for_a_request_before_it_closes(simulate: Simulate) -> None:
