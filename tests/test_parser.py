@@ -38,6 +38,10 @@ COMPLETE = ParserState.COMPLETE
 FAILED = ParserState.FAILED
 
 
+#: What a test gives to all settings, beside those that older releases had.
+NEWER_SETTINGS = {}
+
+
 def settings(**changes):
     """Return settings as older releases had them; the newer ones only where given."""
     adj = types.SimpleNamespace(
@@ -46,15 +50,8 @@ def settings(**changes):
         inbuf_overflow=10000,
         url_scheme="http",
     )
-    vars(adj).update(changes)
+    vars(adj).update({**NEWER_SETTINGS, **changes})
     return adj
-
-
-def newer_settings(**changes):
-    return older_settings(**{"max_request_header_fields": 200, **changes})
-
-
-older_settings = settings
 
 
 def new_parser(**changes):
@@ -599,16 +596,19 @@ class TestWhatCachesForget:
 PLAIN = b"Accept: a", b"User-Agent: u"
 
 
-@pytest.fixture(params=["looked up", "read"])
-def plain_sections(request, monkeypatch):
-    """Return the sections that are remembered, none at first.
+@pytest.fixture(params=[True, False], ids=["newer settings", "older settings"])
+def are_looked_up(request):
+    """Say whether sections are looked up: where the settings tell how many fields there may be."""
+    return request.param
 
-    They are looked up where the settings say how many fields there may be.
-    """
+
+@pytest.fixture
+def plain_sections(are_looked_up, monkeypatch):
+    """Return the sections that are remembered, none at first."""
     sections = parser_module._Cache()
     monkeypatch.setattr(parser_module, "_plain_sections", sections)
-    if request.param == "looked up":
-        monkeypatch.setitem(globals(), "settings", newer_settings)
+    if are_looked_up:
+        monkeypatch.setitem(NEWER_SETTINGS, "max_request_header_fields", 200)
     return sections
 
 
@@ -625,9 +625,9 @@ class TestPlainSections:
                 assert len(plain_sections) == 1
         assert (request.path, request.query) == ("/bA", "c=d")
 
-    def test_are_told_of_where_they_were_known(self, plain_sections):
+    def test_are_told_of_where_they_were_known(self, are_looked_up, plain_sections):
         known = [parse(get(*PLAIN, target=t)).known_section for t in (b"/a", b"/b", b"/c")]
-        if settings is newer_settings:
+        if are_looked_up:
             assert known == [None, *plain_sections.values(), known[1]]
             assert known[1].fields == {"HOST": "h", "ACCEPT": "a", "USER_AGENT": "u"}
         else:
