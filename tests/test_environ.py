@@ -9,9 +9,10 @@ from types import SimpleNamespace
 import pytest
 
 from waitress import environ as environ_module
+from waitress.adjustments import Adjustments
 from waitress.buffers import ReadOnlyFileBasedBuffer
 from waitress.environ import build_environ, build_path_info, rename_headers
-from waitress.parser import KnownSection
+from waitress.parser import HTTPRequestParser, KnownSection
 
 
 class Request:
@@ -155,7 +156,7 @@ def test_memory_of_names_and_servers_is_bounded():
         build(Request(headers=dict(FIELDS), known_section=section), server_port=number)
     assert len(environ_module._environ_keys) <= 512
     assert len(environ_module._templates) <= 512
-    assert len(section.templates) <= 512
+    assert len(section.templates) <= 8
 
 
 def test_known_and_new_names_may_stand_side_by_side():
@@ -196,6 +197,41 @@ def test_fields_are_those_of_the_request_whatever_its_section_said(headers, is_f
     for _ in range(2):
         environ = build(Request(headers=headers, known_section=section, body=None))
         assert list(environ.items()) == list(expected.items())
+
+
+class Tagged(str):
+    """What a parser of the user's may put in place of a value."""
+
+    __slots__ = ()
+
+
+def test_what_equals_the_fields_of_a_known_section_is_not_kept_for_others():
+    section = KnownSection(dict(FIELDS))
+    for _ in range(2):
+        headers = {name: Tagged(value) for name, value in reversed(FIELDS.items())}
+        environ = build(Request(headers=headers, known_section=section, body=None))
+    plain = build(Request(headers=dict(FIELDS), body=None))
+    assert list(environ.items()) == list(plain.items())
+    assert not any(type(value) is Tagged for value in environ.values())
+
+
+def test_requests_with_a_known_section_have_the_environs_of_those_without():
+    def ask(cookie=b""):
+        parser = HTTPRequestParser(Adjustments())
+        parser.received(
+            b"GET / HTTP/1.1\r\nHost: known.example\r\nAccept: a\r\n" + cookie + b"\r\n"
+        )
+        environ = build(parser)
+        del environ["wsgi.input"]
+        return parser, environ
+
+    _, first = ask()
+    for _ in range(2):
+        parser, environ = ask()
+        assert parser.known_section is not None
+        assert list(environ.items()) == list(first.items())
+    _, with_cookie = ask(b"Cookie: c\r\n")
+    assert with_cookie == {**first, "HTTP_COOKIE": "c"}
 
 
 def test_fields_of_a_known_section_are_named_once(monkeypatch):

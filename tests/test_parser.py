@@ -635,6 +635,12 @@ class TestPlainSections:
         for secret in (get(*PLAIN, b"Cookie: c"), get(*PLAIN, target=b"http://g/")) * 2:
             assert parse(secret).known_section is None
 
+    def test_are_kept_though_one_comes_that_is_not_looked_up(self, plain_sections):
+        parse(get(*PLAIN))
+        kept = plain_sections.copy()
+        parse(get(*PLAIN, version=b"1.0"))
+        assert plain_sections == kept  # The same one: they are equal to none but themselves.
+
     def test_are_not_changed_by_who_changes_a_request(self, plain_sections):
         parse(get(*PLAIN)).headers["HOST"] = "other"
         parse(get(*PLAIN)).headers["ACCEPT"] = "other"

@@ -34,6 +34,9 @@ rename_headers = {
 #: choose, memory is ours.
 _CACHE_ENTRIES = 512
 
+#: And so are the templates of each known section, of which clients choose a thousand.
+_SECTION_TEMPLATES = 8
+
 # What build_environ() sets for each request.
 _REQUEST_KEYS = (
     "REMOTE_ADDR",
@@ -54,7 +57,8 @@ _ServerKey = tuple[str, Any, str | None, str]
 
 # Any thread may add to these or empty them at any time: what is missing is made again.
 _environ_keys: dict[str, str] = {}
-#: What all environs of a server have in common; that of a known section has its own.
+#: What all environs of a server have in common. A known section keeps its own templates, with
+#: its fields in them.
 _templates: dict[_ServerKey, dict[str, Any]] = {}
 
 
@@ -140,9 +144,11 @@ def build_environ(
     except AttributeError:  # A parser of the user's own; getattr() takes longer.
         section = None
     templates = _templates
-    # Somebody may have changed the fields since, or have put his own in their place.
+    # Unless somebody has changed the fields since. (A dict of another kind may have an items() of
+    # its own. What is only equal to what was sent is not kept: it may belong to one request.)
     if section is not None and type(headers) is dict and headers == section.fields:
         templates = section.templates
+        headers = section.fields
     key = (server.server_name, server.effective_port, adj.ident, url_prefix)
     try:
         environ = templates[key].copy()
@@ -229,9 +235,11 @@ def _make_template(
         # grow, which would cost as much as filling it.
         **dict.fromkeys(_REQUEST_KEYS),
     }
-    if templates is not _templates:
+    if templates is _templates:
+        _make_room(templates)
+    else:
         _put_fields(template, headers)
-    _make_room(templates)
+        _make_room(templates, _SECTION_TEMPLATES)
     templates[key] = template
     return template
 
@@ -244,6 +252,6 @@ def _environ_key(name: str) -> str:
     return key
 
 
-def _make_room(cache: dict[Any, Any]) -> None:
-    if len(cache) >= _CACHE_ENTRIES:
+def _make_room(cache: dict[Any, Any], most: int = _CACHE_ENTRIES) -> None:
+    if len(cache) >= most:
         cache.clear()

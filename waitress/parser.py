@@ -179,8 +179,8 @@ class ParserSettings(Protocol):
 class KnownSection:
     """A header section that came before, and what it says. Shared by all requests that have it.
 
-    Only what follows from the section is kept here: no client, and no parser of the user's,
-    can make another's request mean something else.
+    Only what follows from the section is kept here, and from the server that is asked: no client,
+    and no parser of the user's, can make another's request mean something else.
     """
 
     __slots__ = ("fields", "templates")
@@ -525,6 +525,8 @@ class HTTPRequestParser(
             and host
             and len(headers) == len(lines)
             and header_plus.endswith(b"\r\n\r\n")
+            # As it may be where the request or the settings want more care.
+            and section not in _plain_sections
         ):
             _plain_sections.keep(section, KnownSection(headers.copy()))
 

@@ -373,7 +373,7 @@ class Task(
             return
         channel = self.channel
         try:
-            # Not looked for before, which would make an object.
+            # Called without looking for it first: to have a method makes an object, to call it not.
             channel.writev_soon(parts, self._application_done)  # type: ignore[attr-defined]
         except OSError:
             self._channel_failed = True
